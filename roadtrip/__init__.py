@@ -1,0 +1,36 @@
+"""Roadtrip: can a network that sees two frames of a road trip drive on by itself, and why does it start to flip?
+
+The public names, in story order.
+"""
+
+from .errors import RoadtripError
+from .film import Film, open_film
+from .model import NextFrame
+from .teacher_forcing import rollout, unroll
+from .discriminators import PatchDiscriminator, windows
+from .recipes import RECIPES, Recipe
+from .train import Progress, train
+from .measure import Evaluation, Oscillation, evaluate, oscillation
+from .checkpoint import load, save
+from .version import VERSION as __version__
+
+__all__ = [
+    "RoadtripError",
+    "Film",
+    "open_film",
+    "NextFrame",
+    "rollout",
+    "unroll",
+    "PatchDiscriminator",
+    "windows",
+    "RECIPES",
+    "Recipe",
+    "Progress",
+    "train",
+    "Evaluation",
+    "Oscillation",
+    "evaluate",
+    "oscillation",
+    "load",
+    "save",
+]

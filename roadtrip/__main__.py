@@ -1,0 +1,231 @@
+"""python -m roadtrip import | train | rollout | measure: the public functions from a shell.
+
+What the user got wrong is one sentence on standard error and exit code 2; `--json` prints one JSON object as the last
+line of standard output, everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from .errors import RoadtripError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = _parser().parse_args(arguments)
+    try:
+        result: dict[str, Any] = args.run(args)
+    except RoadtripError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    if args.json:
+        print(json.dumps(result, allow_nan=False))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="roadtrip", description="Drive on from two frames of a road trip.")
+    commands = parser.add_subparsers(required=True, metavar="import | train | rollout | measure")
+
+    def command(name: str, run: Any, prose: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=prose, description=prose)
+        sub.set_defaults(run=run)
+        sub.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
+        return sub
+
+    def film_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--gap", help='frames between f1 f2 f3, or seconds of video as "0.5s"; default: the film\'s own')
+        sub.add_argument("--size", default=None, help="height×width of the frames, each divisible by 8, as 72x128")
+
+    def films(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--film", action="append", required=True, help="folder of stills, zip, video, film file or scenery; repeatable"
+        )
+        film_options(sub)
+
+    def device_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--device", help="cpu or cuda; default: CUDA where it is there")
+
+    sub = command("import", run_import, "Read stills or video once, into one film file.")
+    sub.add_argument("source", nargs="+", help="folder of stills, zip of stills, video, film file or scenery")
+    sub.add_argument("--out", required=True, help="the film file to write")
+    film_options(sub)
+
+    sub = command("train", run_train, "Train a recipe on film and save a checkpoint.")
+    films(sub)
+    device_options(sub)
+    sub.add_argument("--recipe", default="v1", help="v1, v2, v3-pair, v3-single or lstm")
+    sub.add_argument("--seconds", type=float, help="how long to train (default 60 where --steps isn't given)")
+    sub.add_argument("--steps", type=int, help="how many steps to train in all, instead of seconds")
+    sub.add_argument("--seed", type=int, default=0, help="of weights, clips and augmentation")
+    sub.add_argument("--held-out-fraction", type=float, default=0.2, help="share at the end of each drive never trained on")
+    sub.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
+    sub.add_argument("--out", required=True, help="checkpoint folder to write")
+    sub.add_argument("--resumable", action="store_true", help="save what --resume needs, too")
+    sub.add_argument("--resume", help="checkpoint folder of a resumable run to go on from")
+
+    sub = command("rollout", run_rollout, "Let a checkpoint drive on from a start frame, into a video or a picture.")
+    films(sub)
+    device_options(sub)
+    sub.add_argument("--checkpoint", required=True, help="checkpoint folder")
+    sub.add_argument("--start", type=int, help="index of f1 in the film; default: the middle of the held-out stretch")
+    sub.add_argument("--horizon", type=int, default=64, help="frames to generate")
+    sub.add_argument("--fps", type=float, default=8, help="frames a second of what is written")
+    sub.add_argument("--scale", type=int, default=3, help="how many times larger the frames are written")
+    sub.add_argument("--out", required=True, help="x.mp4, x.gif, x.webp or x.png (a strip)")
+
+    sub = command("measure", run_measure, "Errors over the horizon beside their baselines, and the oscillation measures.")
+    films(sub)
+    device_options(sub)
+    sub.add_argument("--checkpoint", required=True, help="checkpoint folder")
+    sub.add_argument("--horizon", type=int, default=64, help="frames to generate")
+    part = sub.add_mutually_exclusive_group()
+    part.add_argument("--held-out", action="store_true", help="measure what the checkpoint held out (the default)")
+    part.add_argument("--all", action="store_true", help="measure the whole film")
+    return parser
+
+
+def run_import(args: argparse.Namespace) -> dict[str, Any]:
+    film = _film(args, args.source)
+    film.save(args.out)
+    summary = film.describe()
+    _tell(summary.sentence())
+    return _fields(summary) | {"out": args.out, "fingerprint": film.fingerprint}
+
+
+def run_train(args: argparse.Namespace) -> dict[str, Any]:
+    from .checkpoint import save
+    from .train import train
+
+    film = _film(args, args.film)
+    seconds = args.seconds if args.seconds or args.steps else 60.0
+    stream = train(
+        args.recipe,
+        film,
+        seconds=seconds,
+        steps=args.steps,
+        seed=args.seed,
+        held_out=args.held_out_fraction,
+        resume=args.resume,
+        device=args.device,
+        dtype=args.dtype,
+        preview_every=1e9,
+    )
+    p = None
+    try:
+        with tqdm(unit="step", file=sys.stderr) as bar:
+            for p in stream:
+                bar.total = p.steps
+                bar.set_postfix({k: f"{v:.4f}" for k, v in p.losses.items()}, refresh=False)
+                bar.update(p.step - bar.n)
+    except (RoadtripError, KeyboardInterrupt):
+        # what was learned so far is worth keeping, whatever stopped it
+        if p is not None:
+            save(args.out, p, args.resumable)
+        raise
+    assert p is not None
+    save(args.out, p, args.resumable)
+    _tell(f"Trained {p.recipe.name} for {p.step} steps with seed {p.seed}; the checkpoint is in {args.out}.")
+    return {"out": args.out, "step": p.step, "losses": p.losses, "steps_per_second": p.steps_per_second} | {
+        k: p.model.provenance[k] for k in ("recipe", "seed", "film", "held_out", "dtype", "device", "versions")
+    }
+
+
+def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
+    from .pictures import write
+    from .teacher_forcing import rollout
+
+    model = _model(args)
+    film = _film(args, args.film, model)
+    start = args.start
+    if start is None:
+        starts = film.starts(2, "held_out", _held_out(model))
+        start = int(starts[len(starts) // 2])
+    if not 0 <= start < len(film.frames) - film.gap:
+        raise RoadtripError(
+            f"There are no two frames at start {start}; choose from 0 to {len(film.frames) - film.gap - 1}."
+        )
+    f1, f2 = film.frames[start], film.frames[start + film.gap]
+    write(args.out, rollout(model, f1, f2, args.horizon)[0], fps=args.fps, scale=args.scale)
+    _tell(f"Wrote {args.horizon} generated frames to {args.out}.")
+    return {"out": args.out, "start": start, "gap": film.gap, "horizon": args.horizon, "size": list(film.size)}
+
+
+def run_measure(args: argparse.Namespace) -> dict[str, Any]:
+    from .measure import evaluate
+
+    model = _model(args)
+    film = _film(args, args.film, model)
+    part = "all" if args.all else "held_out"
+    with tqdm(unit="start", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        measured = evaluate(model, film, args.horizon, part, _held_out(model), progress=progress)
+    oscillation = measured.oscillation
+    if oscillation:
+        _tell(f"On frames {args.horizon - oscillation.frames + 1}–{args.horizon} the rollout {oscillation.verdict}.")
+    return measured.to_dict() | {"part": part, "gap": film.gap, "film": film.name, "fingerprint": film.fingerprint}
+
+
+def _model(args: argparse.Namespace) -> Any:
+    from .checkpoint import load
+
+    return load(args.checkpoint, args.device or "cpu")
+
+
+def _held_out(model: Any) -> float:
+    """The share the model was trained without; a checkpoint that doesn't say is measured on the last fifth."""
+    return float(model.provenance.get("held_out", 0.2))
+
+
+def _film(args: argparse.Namespace, sources: list[str], model: Any = None) -> Any:
+    from .film import open_film
+
+    size = _size(args.size) if args.size else tuple(model.architecture["size"]) if model else (72, 128)
+    gap = args.gap
+    if gap is None and model is not None:
+        gap = model.provenance.get("film", {}).get("gap")
+    with tqdm(unit="frame", file=sys.stderr, leave=False) as bar:
+
+        def progress(done: int, total: int | None, note: str) -> None:
+            bar.total = total
+            bar.set_description(note, refresh=False)
+            bar.update(done - bar.n)
+
+        film = open_film(sources if len(sources) > 1 else sources[0], size=size, gap=gap, progress=progress)
+    for name in film.skipped:
+        _tell(f"Skipped {name}: it could not be read.")
+    return film
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(n) for n in text.lower().replace("×", "x").split("x"))
+    except ValueError:
+        raise RoadtripError(f"{text!r} is no size; write height x width, as 72x128.") from None
+    return height, width
+
+
+def _fields(summary: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(summary)
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""NextFrame: a shared encoder over two frames, something between, a decoder. One network, written as a recurrence.
+
+It must not know about films, losses or training; it sees pictures in [0, 1] and gives pictures in [0, 1].
+"""
+
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# What a rollout carries from frame to frame: the newest frame's code, or the LSTM's hidden and cell state.
+State = tuple[Tensor, ...]
+
+
+class Residual(nn.Module):
+    """x + conv(act(conv(act(x)))), its last convolution starting at zero, so that depth costs no signal at the start."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Encoder(nn.Module):
+    """One frame to a code at an eighth of its size, and a finer skip at a quarter. No normalisation: a network this
+    shallow trains without it, and statistics shared over a batch would make a rollout depend on its neighbours."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.stem = nn.Conv2d(3 * 16, width, 3, padding=1)
+        self.down = nn.Conv2d(4 * width, 2 * width, 1)
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        skip = self.stem(F.pixel_unshuffle(frame * 2 - 1, 4))  # [B, width, H/4, W/4]
+        return self.down(F.pixel_unshuffle(F.relu(skip), 2)), skip  # [B, 2·width, H/8, W/8]
+
+
+class ConvMiddle(nn.Module):
+    """Codes of f1 and f2 concatenated and encoded some more (the post's v1). Its state is the code of the newest frame,
+    so a rollout encodes every frame once."""
+
+    def __init__(self, channels: int, depth: int):
+        super().__init__()
+        self.join = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(Residual(channels) for _ in range(depth)))
+
+    def see(self, code: Tensor) -> State:
+        return (code,)
+
+    def step(self, code: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.blocks(self.join(torch.cat([state[0], code], dim=1))), (code,)
+
+
+class LSTMMiddle(nn.Module):
+    """A convolutional LSTM over the frames (the post's hindsight; cell after Shi et al. 2015, without peepholes).
+    Its state is carried along the rollout."""
+
+    def __init__(self, channels: int, depth: int):
+        super().__init__()
+        self.gates = nn.Conv2d(2 * channels, 4 * channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(Residual(channels) for _ in range(depth)))
+
+    def see(self, code: Tensor) -> State:
+        return self._cell(code, (torch.zeros_like(code), torch.zeros_like(code)))
+
+    def step(self, code: Tensor, state: State) -> tuple[Tensor, State]:
+        state = self._cell(code, state)
+        # the code goes on beside the memory: what the newest frame shows need not squeeze through the gates
+        return self.blocks(code + state[0]), state
+
+    def _cell(self, code: Tensor, state: State) -> State:
+        hidden, cell = state
+        take, keep, give, new = self.gates(torch.cat([code, hidden], dim=1)).chunk(4, dim=1)
+        cell = torch.sigmoid(keep + 1) * cell + torch.sigmoid(take) * torch.tanh(new)
+        return torch.sigmoid(give) * torch.tanh(cell), cell
+
+
+class Decoder(nn.Module):
+    """Code and skip to a picture-sized output; starts at zero, so that a fresh model copies the last frame."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.up = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
+        self.block = Residual(width)
+        self.out = nn.Conv2d(width, 3 * 16, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, code: Tensor, skip: Tensor) -> Tensor:
+        fine = F.pixel_shuffle(self.up(F.relu(code)), 2) + skip  # [B, width, H/4, W/4]
+        return F.pixel_shuffle(self.out(F.relu(self.block(fine))), 4)  # [B, 3, H, W]
+
+
+MIDDLES = {"conv": ConvMiddle, "lstm": LSTMMiddle}
+OUTPUTS = ("change", "picture")
+
+
+class NextFrame(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="roadtrip",
+    tags=["video-prediction", "next-frame-prediction", "rollout"],
+    license="mit",
+):
+    """g3 = next_frame(f1, f2): `model(f1, f2)`, frames float [B, 3, H, W] in [0, 1], H and W divisible by 8.
+
+    A rollout is the same network as a recurrence: `state = see(f1)`, then `g, state = step(newest, state)`.
+
+    Args:
+        width: channels at a quarter of the size; twice as many at an eighth.
+        depth: residual blocks in the middle.
+        middle: "conv" or "lstm".
+        output: "change" adds the decoder's output to f2, "picture" takes it as the picture (the post's own way).
+        size: (H, W) of the training film; only the mean training frame depends on it, the network does not.
+        provenance: where the weights come from (recipe, seed, step, film, versions); plain JSON.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        depth: int = 3,
+        middle: str = "conv",
+        output: str = "change",
+        size: tuple[int, int] = (72, 128),
+        provenance: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.encoder = Encoder(width)
+        self.middle = MIDDLES[middle](2 * width, depth)
+        self.decoder = Decoder(width)
+        self.output = output
+        self.architecture = {"width": width, "depth": depth, "middle": middle, "output": output, "size": list(size)}
+        self.provenance = provenance or {}
+        # a baseline that belongs to the weights: measured beside them, wherever they go
+        self.register_buffer("mean_frame", torch.zeros(3, *size, dtype=torch.uint8))
+
+    def see(self, frame: Tensor) -> State:
+        """The state after a first frame, float [B, 3, H, W] in [0, 1]."""
+        return self.middle.see(self.encoder(frame)[0])
+
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+        """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from."""
+        code, skip = self.encoder(frame)
+        code, state = self.middle.step(code, state)
+        change = self.decoder(code, skip)
+        picture = frame + change if self.output == "change" else 0.5 + change
+        return clamp(picture), state
+
+    def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
+        return self.step(f2, self.see(f1))[0]
+
+
+def clamp(picture: Tensor) -> Tensor:
+    """Clamps to [0, 1] with the gradient of the identity: an over-bright pixel can still learn to be darker."""
+    return picture + (picture.clamp(0, 1) - picture).detach()

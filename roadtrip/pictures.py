@@ -1,0 +1,79 @@
+"""Frames to files: mp4, gif, webp, a png strip, a contact sheet. Knows nothing of models or films."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .errors import RoadtripError
+from .files import whole_file
+from .teacher_forcing import as_float
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = (".mp4", ".gif", ".webp", ".png")
+
+
+def to_bytes(frames: Tensor, scale: int = 1) -> Tensor:
+    """Pictures as rows of bytes: uint8 or float [0, 1], [T, 3, H, W] → uint8 [T, scale·H, scale·W, 3] on the CPU.
+    Pixels are repeated, never smoothed: what a network drew stays visible."""
+    pixels = (as_float(frames) * 255).round().to(torch.uint8).cpu().permute(0, 2, 3, 1)
+    return pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2).contiguous()
+
+
+def images(frames: Tensor, scale: int = 1) -> list[Image]:
+    """Frames [T, 3, H, W] as a list of PIL images."""
+    from PIL import Image
+
+    return [Image.fromarray(pixels.numpy()) for pixels in to_bytes(frames, scale)]
+
+
+def sheet(frames: Tensor, columns: int, scale: int = 1) -> Image:
+    """Frames [T, 3, H, W] as one picture, row by row, two pixels apart."""
+    from torchvision.utils import make_grid
+
+    return images(make_grid(as_float(frames), nrow=columns, padding=2)[None], scale)[0]
+
+
+def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3) -> Path:
+    """Writes frames [T, 3, H, W] as what the name ends in: .mp4, .gif, .webp (lossless) or .png (a strip of all).
+
+    Raises RoadtripError for another ending, a rate outside 0.1 … 120 or a scale outside 1 … 16.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
+        raise RoadtripError(f"Can't write {path.name}; name it {', '.join('x' + f for f in FORMATS)}.")
+    if not (0.1 <= fps <= 120 and 1 <= scale <= 16):
+        raise RoadtripError("Choose 0.1 to 120 frames a second and a scale from 1 to 16.")
+    with whole_file(path) as file:
+        if kind == ".mp4":
+            _write_mp4(file, to_bytes(frames, scale), fps)
+        elif kind == ".png":
+            sheet(frames, min(len(frames), 8), scale).save(file)
+        else:
+            first, *rest = images(frames, scale)
+            first.save(file, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, lossless=True)
+    return path
+
+
+def _write_mp4(file: Path, pixels: Tensor, fps: float) -> None:
+    from fractions import Fraction
+
+    import av
+
+    with av.open(str(file), "w", format="mp4") as container:
+        # yuv420p plays everywhere and wants even sides; 18 is visually lossless for x264
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "18"})
+        stream.height, stream.width = (math.floor(n / 2) * 2 for n in pixels.shape[1:3])
+        stream.pix_fmt = "yuv420p"
+        for picture in pixels[:, : stream.height, : stream.width]:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)

@@ -1,0 +1,109 @@
+"""A Recipe: everything that makes one version of the story differ from another, as values of one frozen dataclass.
+
+v1 to v3 are values, not code paths. Each field carries one line of prose, which the app shows as its help.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from .discriminators import GAN_LOSSES
+from .errors import RoadtripError
+from .model import MIDDLES, OUTPUTS
+
+
+def _value(default: Any, prose: str, choices: tuple[str, ...] | None = None, span: tuple[float, float] | None = None):
+    return field(default=default, metadata={"help": prose, "choices": choices, "span": span})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train a next_frame network. Raises RoadtripError on a value that is out of its range."""
+
+    name: str = _value("custom", "What this recipe is called in tables and charts.")
+    # the network
+    width: int = _value(64, "Channels of the network at a quarter of the picture's size.", span=(8, 256))
+    depth: int = _value(3, "Residual blocks between encoder and decoder.", span=(0, 16))
+    middle: str = _value("conv", "What sits between encoder and decoder.", choices=tuple(MIDDLES))
+    output: str = _value("change", "Predict a change of f2, or the whole picture as the post did.", choices=OUTPUTS)
+    # what the loss sees
+    unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
+    l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
+    gan_weight: float = _value(0.0, "Weight of the discriminator's verdict; 0 trains without one.", span=(0, 1e4))
+    # the discriminator
+    judge_frames: int = _value(2, "Frames the discriminator sees at once: 1 single, 2 the pair, 3.", span=(1, 3))
+    judge_slots: str = _value("all", "Which windows of frames it judges.", choices=("all", "first"))
+    judge_context: int = _value(0, "Real frames shown to it before the judged ones.", span=(0, 2))
+    gan_loss: str = _value("hinge", "The form of the GAN loss.", choices=tuple(GAN_LOSSES))
+    r1_weight: float = _value(0.0, "Weight of the R1 gradient penalty on real frames.", span=(0, 1e4))
+    spectral: bool = _value(False, "Spectral normalisation of the discriminator's layers.")
+    judge_width: int = _value(32, "Channels of the discriminator's first layer.", span=(8, 256))
+    # optimisation
+    batch: int = _value(8, "Clips in a training step.", span=(1, 512))
+    learning_rate: float = _value(1e-3, "Step size of the generator's Adam at its highest.", span=(1e-7, 1.0))
+    judge_learning_rate: float = _value(4e-4, "Step size of the discriminator's Adam.", span=(1e-7, 1.0))
+    beta1: float = _value(0.9, "Adam's momentum; GANs like 0.5.", span=(0, 0.999))
+    warmup: int = _value(20, "Steps over which the step size rises from zero.", span=(0, 10000))
+    ema: float = _value(0.999, "Decay of the averaged copy of the weights kept beside the raw ones.", span=(0, 0.99999))
+    # augmentation
+    flip: float = _value(0.0, "Share of clips mirrored left to right; roads have a side to drive on.", span=(0, 1))
+    jitter: float = _value(0.1, "Random brightness and contrast, the same for a whole clip.", span=(0, 0.5))
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, choices, span = getattr(self, f.name), f.metadata["choices"], f.metadata["span"]
+            wanted = (int, float) if f.type is float else f.type
+            if not isinstance(value, wanted) or (isinstance(value, bool) and f.type is not bool):  # type: ignore[arg-type]
+                raise RoadtripError(f"Recipe field {f.name} is {value!r}, but should be of type {f.type.__name__}.")  # type: ignore[union-attr]
+            if choices and value not in choices:
+                raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose one of {', '.join(choices)}.")
+            if span and not span[0] <= value <= span[1]:
+                raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose from {span[0]:g} to {span[1]:g}.")
+        if self.gan_weight and self.judge_context + self.unroll < self.judge_frames:
+            raise RoadtripError(
+                f"A discriminator of {self.judge_frames} frames has only {self.judge_context} of context and "
+                f"{self.unroll} generated to see; unroll further or let it judge fewer."
+            )
+
+    @property
+    def clip(self) -> int:
+        """Frames of a training clip: f1, f2 and one target for each generated frame."""
+        return 2 + self.unroll
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        """The inverse of to_dict; raises RoadtripError on a field this version does not know."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise RoadtripError(f"The recipe has a field {unknown[0]!r} that this version of Roadtrip does not know.")
+        return cls(**values)
+
+
+def _v3(name: str, judge_frames: int) -> Recipe:
+    return Recipe(
+        name, unroll=2, l1_weight=10.0, gan_weight=1.0, judge_frames=judge_frames, learning_rate=4e-4, beta1=0.5
+    )
+
+
+# In story order: the post's versions, then its hindsight.
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("v1"),
+        Recipe("v2", unroll=2),
+        _v3("v3-pair", judge_frames=2),
+        _v3("v3-single", judge_frames=1),
+        Recipe("lstm", unroll=2, middle="lstm", depth=2),
+    )
+}
+
+
+def find_recipe(recipe: str | Recipe) -> Recipe:
+    """A Recipe as it is, or by its name. Raises RoadtripError for a name that is not there."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise RoadtripError(f"There is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}.")
+    return RECIPES[recipe]

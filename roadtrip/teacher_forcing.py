@@ -1,0 +1,63 @@
+"""unroll: THE loop. Training heads (v1: one step, v2: two, on the model's own output) and rollouts both call it.
+
+The post calls its two-step unroll *teacher forcing*; in the literature that is feeding the real previous frame
+(what v1 does). The project keeps the post's word. Knows nothing of losses, films or recipes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .errors import RoadtripError
+from .model import NextFrame
+
+
+def unroll(
+    model: NextFrame, f1: Tensor, f2: Tensor, steps: int, feedback: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Drives on from two frames: g3 = G(f1, f2), g4 = G(f2, g3), g5 = G(g3, g4), …
+
+    Args:
+        f1, f2: float [B, 3, H, W] in [0, 1].
+        steps: how many frames to generate, ≥ 1.
+        feedback: what happens to a generated frame before the model sees it again (noise, rounding, detach);
+            what is returned is the frame before it.
+
+    Returns: float [B, steps, 3, H, W] in [0, 1], differentiable through every step.
+    """
+    state, frame, generated = model.see(f1), f2, []
+    for _ in range(steps):
+        g, state = model.step(frame, state)
+        generated.append(g)
+        frame = feedback(g) if feedback else g
+    return torch.stack(generated, dim=1)
+
+
+@torch.no_grad()
+def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int) -> Tensor:
+    """Lets the model drive on by itself for `horizon` frames, in float32 on the model's device.
+
+    Args:
+        f1, f2: uint8 or float [0, 1], [B, 3, H, W] or [3, H, W], two frames one gap apart.
+
+    Returns: float32 [B, horizon, 3, H, W] in [0, 1].
+    Raises RoadtripError when the frames' shapes differ or are not divisible by 8, or horizon < 1.
+    """
+    if horizon < 1:
+        raise RoadtripError(f"A horizon of {horizon} is no rollout; choose at least 1.")
+    device = next(model.parameters()).device
+    f1, f2 = (as_float(f).to(device) for f in (f1, f2))
+    if f1.dim() == 3:
+        f1, f2 = f1[None], f2[None]
+    if f1.shape != f2.shape or f1.dim() != 4 or f1.shape[1] != 3 or f1.shape[2] % 8 or f1.shape[3] % 8:
+        raise RoadtripError(
+            f"A rollout starts from two frames of one shape, 3 × H × W with H and W divisible by 8, "
+            f"not {tuple(f1.shape[1:])} and {tuple(f2.shape[1:])}."
+        )
+    return unroll(model, f1, f2, horizon).clamp(0, 1)
+
+
+def as_float(frames: Tensor) -> Tensor:
+    """uint8 or float pictures as float32 in [0, 1]."""
+    return frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()

@@ -1,0 +1,356 @@
+"""train: a recipe and a film in, a stream of Progress out. An app, a notebook, the command line and the tests iterate it.
+
+Knows nothing of who is watching. The training step is `Run.step`, which reads from top to bottom.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import checkpoint
+from .augment import augmenter
+from .discriminators import PatchDiscriminator, discriminator_loss, generator_loss, r1_penalty, windows
+from .errors import RoadtripError
+from .film import Film, open_film
+from .measure import l1
+from .model import NextFrame
+from .recipes import Recipe, find_recipe
+from .seeds import drawing_from
+from .teacher_forcing import rollout, unroll
+
+REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
+PREVIEW_FRAMES = 16
+CALIBRATION = 12  # first steps that are timed to turn seconds into steps; the schedule there does not know the end
+R1_EVERY = 8  # steps between R1 penalties, weighted up alike (lazy regularisation, Karras et al. 2020)
+LARGEST_NORM = 1.0  # of the generator's gradient, over which it is scaled down
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands. `model` and `ema` are the live networks: they go on learning when the training does.
+
+    losses: means since the last report: "l1" (summed over the unrolled frames, mean |difference| in [0, 1] each), and
+    with a discriminator "generator" (its GAN loss) and "discriminator".
+    preview: float [16, 3, H, W] in [0, 1], a rollout of a fixed held-out clip, or None when none is due.
+    preview_start: index into film.frames where that clip begins.
+    steps: the planned number; None while `seconds` are being turned into steps.
+    """
+
+    step: int
+    steps: int | None
+    losses: dict[str, float]
+    steps_per_second: float
+    seconds_left: float | None
+    model: NextFrame
+    ema: NextFrame
+    preview: Tensor | None
+    preview_start: int
+    seed: int
+    recipe: Recipe
+    run: Run
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything a resumed training needs: tensors by name, and plain facts. See checkpoint.save(resumable=True)."""
+        return self.run.state()
+
+
+def train(
+    recipe: str | Recipe,
+    film: Film | str | Path,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    held_out: float = 0.2,
+    resume: Progress | str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str = "auto",
+    preview_every: float = 3.0,
+) -> Iterator[Progress]:
+    """Trains; yields a Progress after every step or each 0.5 s, whichever is later, and after the last.
+
+    Args:
+        recipe: a Recipe or a name in RECIPES.
+        film: a Film, or what open_film takes.
+        seconds, steps: one of the two. Seconds become a step count once the first steps are timed; training for that
+            many steps with the same seed gives the same bits on the same CPU.
+        seed: of weights, clips and augmentation, 0 … 2³¹ − 1.
+        held_out: the share at the end of each drive that is never trained on, in [0, 0.9].
+        resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now.
+        device: CUDA where it is there, unless said otherwise.
+        dtype: of convolutions: "float32", "bfloat16", or "auto" for what is faster on the device.
+        preview_every: seconds between previews; they take at most a twentieth of the time.
+
+    Closing the generator stops at once and leaves the last Progress usable. Raises RoadtripError at once for bad
+    arguments, and later, with the weights of the last good step in place, for a loss that is no longer a number.
+    """
+    recipe = find_recipe(recipe)
+    film = film if isinstance(film, Film) else open_film(film)
+    if (seconds is None) == (steps is None):
+        raise RoadtripError("Say how long to train: either seconds or steps.")
+    if (steps is not None and steps < 1) or (seconds is not None and not 0 < seconds < 1e7):
+        raise RoadtripError("Training takes at least one step, or more than zero seconds.")
+    if not 0 <= seed < 2**31:
+        raise RoadtripError(f"Seed {seed} is out of range; choose from 0 to {2**31 - 1}.")
+    if not 0 <= held_out <= 0.9:
+        raise RoadtripError(f"{held_out:g} can't be held out; choose a share from 0 to 0.9.")
+    run = Run(recipe, film, seed, held_out, torch.device(device or _best_device()), dtype)
+    if resume is not None:
+        run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)))
+        if steps is not None and steps <= run.done:
+            raise RoadtripError(f"This run has {run.done} steps already; to go on, ask for more than that in all.")
+    return _iterate(run, seconds, steps, preview_every)
+
+
+class Run:
+    """What one training holds: networks, optimisers, random states, and the film on its device."""
+
+    def __init__(self, recipe: Recipe, film: Film, seed: int, held_out: float, device: torch.device, dtype: str):
+        self.recipe, self.seed, self.held_out, self.device = recipe, seed, held_out, device
+        if dtype not in ("auto", "float32", "bfloat16"):
+            raise RoadtripError(f"There is no dtype {dtype!r}; choose auto, float32 or bfloat16.")
+        self.dtype = _best_dtype(device) if dtype == "auto" else dtype
+        self.starts = film.starts(recipe.clip, "train", held_out)
+        if not len(self.starts):
+            raise RoadtripError(
+                f"{film.name} has no stretch to train on that holds a clip of {recipe.clip} frames at gap {film.gap}; "
+                f"use a smaller gap, a longer film, or hold out less."
+            )
+        preview = film.starts(2, "held_out", held_out) if held_out else self.starts
+        self.preview_start = int(preview[len(preview) // 2] if len(preview) else self.starts[0])
+        self.film = film.to(device)
+
+        self.random = torch.Generator().manual_seed(seed)
+        with drawing_from(self.random):
+            model = NextFrame(recipe.width, recipe.depth, recipe.middle, recipe.output, film.size)
+            judge = PatchDiscriminator(recipe.judge_frames, recipe.judge_width, recipe.spectral)
+        self.model: NextFrame = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.judge: PatchDiscriminator = judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.mean_frame.copy_(_mean_frame(film, self.starts, recipe.clip))
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        betas = (recipe.beta1, 0.99)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, betas, fused=True)
+        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), recipe.judge_learning_rate, betas, fused=True)
+        self.augment = augmenter(recipe)
+        self.done = 0
+        self.broken = torch.zeros((), device=device)  # 1 once a gradient was not a number: no sync until it is reported
+        self.model.provenance = self.ema.provenance = {
+            "recipe": recipe.to_dict(),
+            "seed": seed,
+            "step": 0,
+            "film": {
+                "name": film.name,
+                "fingerprint": film.fingerprint,
+                "gap": film.gap,
+                "fps": film.fps,
+                "frames": len(film.frames),
+            },
+            "held_out": held_out,
+            "dtype": self.dtype,
+            "device": device.type,
+            "versions": checkpoint.versions(),
+        }
+
+    def step(self, steps: int | None) -> dict[str, Tensor]:
+        """One training step of a run of `steps` in all; the losses, still on the device."""
+        recipe = self.recipe
+        for optimiser, rate in (
+            (self.optimiser, recipe.learning_rate),
+            (self.judge_optimiser, recipe.judge_learning_rate),
+        ):
+            optimiser.param_groups[0]["lr"] = rate * schedule(self.done, steps, recipe.warmup)
+
+        picked = torch.randint(len(self.starts), (recipe.batch,), generator=self.random)
+        clips = self.film.clips(self.starts[picked], recipe.clip).to(torch.float32) / 255  # [B, 2 + U, 3, H, W]
+        clips = self.augment(clips, self.random)
+        f1, f2, real = clips[:, 0], clips[:, 1], clips[:, 2:]
+        f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (f1, f2))
+
+        with self._autocast():
+            fake = unroll(self.model, f1, f2, recipe.unroll)  # [B, U, 3, H, W]: g3, g4, …
+        losses = {"l1": l1(fake, real).mean(dim=0).sum()}  # L1(f3, g3) + L1(f4, g4) + …
+        total = recipe.l1_weight * losses["l1"]
+
+        if recipe.gan_weight:
+            losses["discriminator"] = self._judge_step(clips, fake.detach())
+            self.judge.requires_grad_(False)
+            with self._autocast():
+                scores = self.judge(self._judged(clips, fake))
+            losses["generator"] = generator_loss(recipe.gan_loss, scores)
+            total = total + recipe.gan_weight * losses["generator"]
+            self.judge.requires_grad_(True)
+
+        self._descend(self.optimiser, self.model, total)
+        rate = 1 - min(recipe.ema, (1 + self.done) / (10 + self.done))  # a young average forgets its beginning
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
+        self.done += 1
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _judge_step(self, clips: Tensor, fake: Tensor) -> Tensor:
+        recipe = self.recipe
+        real_windows, fake_windows = self._judged(clips, clips[:, 2:]), self._judged(clips, fake)
+        with self._autocast():
+            scores = self.judge(torch.cat([real_windows, fake_windows]))
+        loss = discriminator_loss(recipe.gan_loss, *scores.chunk(2))
+        total = loss
+        if recipe.r1_weight and self.done % R1_EVERY == 0:
+            total = loss + recipe.r1_weight * R1_EVERY * r1_penalty(self.judge, real_windows)
+        self._descend(self.judge_optimiser, self.judge, total)
+        return loss
+
+    def _judged(self, clips: Tensor, frames: Tensor) -> Tensor:
+        """What the discriminator sees of `frames` [B, U, 3, H, W], real or generated, after these clips' f1 and f2."""
+        recipe = self.recipe
+        context = clips[:, 2 - recipe.judge_context : 2] if recipe.judge_context else None
+        return windows(frames, recipe.judge_frames, recipe.judge_slots, context).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def _descend(self, optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(module.parameters(), LARGEST_NORM, foreach=True)
+        # the fused optimiser leaves the weights alone when told that a gradient is not a number
+        bad = (~torch.isfinite(norm)).float()
+        self.broken += bad
+        optimiser.found_inf = bad  # type: ignore[attr-defined]
+        optimiser.step()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+
+    def preview(self) -> Tensor:
+        first = self.film.clips(torch.tensor([self.preview_start]), 2)
+        return rollout(self.model, first[:, 0], first[:, 1], PREVIEW_FRAMES)[0].cpu()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"random": self.random.get_state()}
+        for name, module in self._modules():
+            tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+        for name, optimiser in self._optimisers():
+            for i, slots in optimiser.state_dict()["state"].items():
+                tensors |= {f"{name}.{i}.{k}": v for k, v in slots.items()}
+        facts = {"step": self.done, "recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out}
+        return {k: v.detach().clone() for k, v in tensors.items()}, facts | self._film_facts()
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Takes up a state. Raises RoadtripError where it belongs to another recipe, seed, film, split or dtype."""
+        mine = {"recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out} | self._film_facts()
+        for name, value in mine.items():
+            if facts.get(name) != value:
+                raise RoadtripError(f"This training can't be resumed with another {name}; use what it was started with.")
+        try:
+            for name, module in self._modules():
+                prefix = f"{name}."
+                module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+            for name, optimiser in self._optimisers():
+                slots: dict[int, dict[str, Tensor]] = {}
+                for key, value in tensors.items():
+                    if key.startswith(f"{name}."):
+                        _, i, slot = key.split(".")
+                        slots.setdefault(int(i), {})[slot] = value.clone()
+                optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+            self.random.set_state(tensors["random"])
+            self.done = int(facts["step"])
+        except (KeyError, ValueError, RuntimeError):
+            raise RoadtripError("The saved training is damaged; start it again.") from None
+
+    def _film_facts(self) -> dict[str, Any]:
+        return {"film": self.film.fingerprint, "gap": self.film.gap, "dtype": self.dtype}
+
+    def _modules(self) -> list[tuple[str, nn.Module]]:
+        return [("model", self.model), ("ema", self.ema), ("judge", self.judge)]
+
+    def _optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        return [("optimiser", self.optimiser), ("judge-optimiser", self.judge_optimiser)]
+
+
+def schedule(step: int, steps: int | None, warmup: int) -> float:
+    """The share of the full step size at `step` (from 0) of `steps`: a linear warm-up, then half a cosine to a
+    hundredth. The first CALIBRATION steps are the same for every `steps`, so that timing them leaves no trace."""
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    if steps is None or step < CALIBRATION:
+        return rise
+    along = (step - CALIBRATION) / max(1, steps - CALIBRATION)
+    return rise * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, along))) / 2)
+
+
+def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: float) -> Iterator[Progress]:
+    began, first = time.perf_counter(), run.done
+    reported, previewed = began, -math.inf
+    pace: tuple[int, float] | None = None  # (step, time) after the first step, which is slower than the rest
+    sums: list[dict[str, Tensor]] = []
+    preview_cost = 0.0
+    while steps is None or run.done < steps:
+        sums.append(run.step(steps))
+        now = time.perf_counter()
+        pace = pace or (run.done, now)
+        if steps is None and seconds is not None:
+            timed = run.done - pace[0]
+            if timed and (run.done - first >= CALIBRATION or now - began > seconds / 3):
+                _synchronise(run.device)
+                each = (time.perf_counter() - pace[1]) / timed
+                # a twentieth is left for previews
+                steps = run.done + max(0, int((seconds * 0.95 - (now - began)) / each))
+            elif now - began > seconds:
+                steps = run.done
+        last = run.done == steps
+        if now - reported < REPORT_EVERY and not last:
+            continue
+        if run.broken.item():
+            raise RoadtripError(
+                f"The loss was no longer a number at step {run.done}; the weights from before it are kept: "
+                f"try a lower learning rate or another seed."
+            )
+        preview = None
+        if last or now - previewed >= max(preview_every, 20 * preview_cost):
+            preview = run.preview()
+            previewed = time.perf_counter()
+            preview_cost = previewed - now
+        losses = {k: torch.stack([s[k] for s in sums]).mean().item() for k in sums[0]}
+        sums = []
+        speed = (run.done - pace[0]) / (now - pace[1]) if run.done > pace[0] else 1 / max(now - began, 1e-9)
+        left = (steps - run.done) / speed if steps else max(0.0, (seconds or 0.0) - (now - began))
+        for model in (run.model, run.ema):
+            model.provenance = model.provenance | {"step": run.done, "steps": steps}
+        reported = time.perf_counter()
+        yield Progress(
+            run.done, steps, losses, speed, left, run.model, run.ema, preview, run.preview_start, run.seed, run.recipe, run
+        )
+
+
+def _mean_frame(film: Film, starts: Tensor, clip: int) -> Tensor:
+    """The mean of the frames that training sees, uint8 [3, H, W]; of at most 512 of them, evenly spaced."""
+    seen = (starts[:, None] + film.gap * torch.arange(clip)).unique()
+    seen = seen[torch.linspace(0, len(seen) - 1, min(512, len(seen))).round().long()]
+    return film.frames[seen].float().mean(dim=0).round().to(torch.uint8)
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _best_dtype(device: torch.device) -> str:
+    """bfloat16 where the device multiplies it natively: on other CPUs autocast to it is many times slower. Read from
+    the processor's flags and not timed, so that a machine always decides alike."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if sys.platform == "linux":
+        flags = Path("/proc/cpuinfo").read_text(errors="ignore")
+        return "bfloat16" if "amx_bf16" in flags else "float32"
+    return "float32"
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,178 @@
+"""The measures against the table of controls: a measure that does not reproduce it is wrong."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from roadtrip import measure
+from roadtrip.errors import RoadtripError
+from roadtrip.measure import oscillation
+
+FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "footage"
+CONTROLS = [("ca_freeway", 8), ("dashcam_motorway", 8), ("forest_road", 3)]
+
+
+@pytest.fixture(scope="module", params=CONTROLS, ids=[name for name, _ in CONTROLS])
+def x(request) -> Tensor:
+    """The first 32 frames at the gap, each still resized to 128×72."""
+    name, gap = request.param
+    stills = sorted((FOOTAGE / name).glob("*.jpg"))[: 32 * gap : gap]
+    if len(stills) < 32:
+        pytest.skip("the shared footage is not beside this checkout")
+    return torch.stack([pil_to_tensor(Image.open(s).convert("RGB").resize((128, 72))) for s in stills]) / 255
+
+
+def swing(x: Tensor) -> Tensor:
+    sign = 1 - 2 * (torch.arange(len(x)) % 2).float()
+    return x + sign.view(-1, 1, 1, 1) * measure.lag_distances(x)[0]
+
+
+# name: (frames, S, R, N, verdict); None is not asserted
+TABLE = {
+    "real film": (lambda x: x, (1, 1), (1.21, 1.35), (0.28, 0.34), "moves"),
+    "copy the last frame": (lambda x: x[:1].expand(32, -1, -1, -1), (0, 0), None, (0, 0), "frozen"),
+    "linear extrapolation": (
+        lambda x: torch.stack([(x[1] + t * (x[1] - x[0])).clamp(0, 1) for t in range(1, 33)]),
+        (0.19, 0.26),
+        (1.95, 1.95),
+        (0.04, 0.07),
+        "moves",
+    ),
+    "A B": (lambda x: x[torch.arange(32) % 2], (0.86, 1.09), (0, 0), (15.98, 15.98), "oscillates"),
+    "film + swing": (swing, (2.27, 2.52), (0.48, 0.60), (2.75, 5.65), "oscillates"),
+    "A B C": (lambda x: x[torch.arange(32) % 3], (0.98, 1.23), (1, 1), (0.07, 0.07), "3-cycle"),
+    "A B C D": (lambda x: x[torch.arange(32) % 4], (1.00, 1.27), (1.14, 1.23), (5.05, 6.25), "4-cycle"),
+    "slow switches": (
+        lambda x: x[torch.arange(32) // 4 % 2 * 16],
+        (0.43, 0.80),
+        (2.07, 2.07),
+        (0, 0),
+        "switches between two modes",
+    ),
+    "white noise": (
+        lambda x: x[0] + torch.randn(x.shape, generator=torch.Generator().manual_seed(0)) * measure.lag_distances(x)[0],
+        (1.13, 1.13),
+        (1, 1),
+        (1.02, 1.02),
+        None,
+    ),
+    "blur": (
+        lambda x: x.mean(dim=0) + (x[0] - x.mean(dim=0)) * (0.8 ** torch.arange(32)).view(-1, 1, 1, 1),
+        (0.04, 0.08),
+        None,
+        None,
+        "frozen",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_control_table(x: Tensor, name: str):
+    make, S, R, N, verdict = TABLE[name]
+    measured = oscillation(make(x), x)
+    for value, span in ((measured.step_ratio, S), (measured.return_ratio, R), (measured.nyquist_excess, N)):
+        if span is not None:
+            assert span[0] - 0.015 <= round(value, 3) <= span[1] + 0.015
+    if verdict:
+        assert measured.verdict == verdict
+    if name == "copy the last frame":
+        assert measured.return_ratio is None
+    assert measured.period == {"oscillates": 2, "3-cycle": 3, "4-cycle": 4}.get(measured.verdict)
+
+
+def film(frames: int = 40, seed: int = 0) -> Tensor:
+    """A picture that slides: the smallest thing that moves like film."""
+    wide = torch.rand(3, 24, 32 + 2 * frames, generator=torch.Generator().manual_seed(seed))
+    wide = torch.nn.functional.avg_pool2d(wide, 5, 1, 2)
+    return torch.stack([wide[:, :, 2 * t : 2 * t + 32] for t in range(frames)])
+
+
+def test_nyquist_is_its_definition():
+    """The closed form equals the rFFT of the linearly detrended frames."""
+    for y in (film(32), torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))):
+        T = len(y)
+        t = torch.arange(T).double() - (T - 1) / 2
+        z = y.flatten(1).double()
+        z = z - z.mean(dim=0)
+        z = z - t[:, None] * (t @ z / t.square().sum())
+        P = torch.fft.rfft(z, dim=0).abs().square().mean(dim=1)
+        assert measure.nyquist_excess(y) == pytest.approx((P[T // 2] / P[1:].mean()).item(), rel=1e-3)
+
+
+def test_real_windows_are_all_windows():
+    x = film(200)
+    real = measure.real_windows([x], 32)
+    assert real.windows == 169
+    each = [oscillation(x[i : i + 32], x[i : i + 32]) for i in range(0, 169, 8)]
+    assert real.nyquist_excess == pytest.approx(sorted(o.nyquist_excess for o in each)[len(each) // 2], rel=0.05)
+    assert real.return_ratio == pytest.approx(sorted(o.return_ratio for o in each)[len(each) // 2], rel=0.05)
+
+
+def test_real_of_another_length():
+    x = film(60)
+    assert oscillation(x[:32], x[:20]).real.window == 20
+    assert oscillation(x[:32], x).real.windows == 29
+
+
+def test_odd_length_and_uint8():
+    x = film(33)
+    assert oscillation((x * 255).round().to(torch.uint8), x).verdict == "moves"
+
+
+def test_too_few_frames_is_a_sentence():
+    with pytest.raises(RoadtripError, match="too few"):
+        oscillation(film(15), film(32))
+    with pytest.raises(RoadtripError, match="no 16 frames"):
+        oscillation(film(32), film(15))
+
+
+def test_two_modes_sees_what_lags_miss():
+    x = film(32)
+    share, switches = measure.two_modes(x[[0] * 10 + [20] * 12 + [0] * 10])
+    assert share == pytest.approx(1) and switches == 2
+    assert measure.two_modes(x[[0] * 20]) == (None, 0)
+
+
+def test_psnr_by_hand():
+    a = torch.zeros(1, 3, 8, 8)
+    assert measure.psnr(a, a + 0.1).item() == pytest.approx(20, abs=1e-4)
+    assert measure.psnr(a, a).item() == pytest.approx(100)
+    assert measure.l1(a, a + 0.25).item() == pytest.approx(0.25)
+
+
+def test_sharpness_by_hand():
+    dot = torch.zeros(3, 5, 5)
+    dot[:, 2, 2] = 1
+    assert measure.sharpness(dot).item() == pytest.approx((4 + 4 * 1) / 9)  # the dot and its four neighbours
+    ramp = torch.arange(8.0).expand(3, 8, 8) / 8
+    assert measure.sharpness(ramp).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_ssim_range():
+    x = film(4)
+    assert measure.ssim(x, x).tolist() == pytest.approx([1] * 4)
+    assert measure.ssim(x[None], 1 - x[None]).max() < 0.5
+    assert measure.ssim(x[None], x[None]).shape == (1, 4)
+
+
+def test_baselines_by_hand():
+    f1, f2, mean = torch.full((2, 3, 8, 8), 0.4), torch.full((2, 3, 8, 8), 0.6), torch.full((3, 8, 8), 51).byte()
+    made = measure.baselines(f1, f2, 3, mean)
+    assert made["copy_last"][0, :, 0, 0, 0].tolist() == pytest.approx([0.6] * 3)
+    assert made["linear"][0, :, 0, 0, 0].tolist() == pytest.approx([0.8, 1.0, 1.0])
+    assert made["mean_frame"][1, :, 0, 0, 0].tolist() == pytest.approx([0.2] * 3)
+    assert all(frames.shape == (2, 3, 3, 8, 8) for frames in made.values())
+
+
+def test_verdict_of_a_run_is_the_most_frequent():
+    x = film(32)
+    flip, move = oscillation(x[torch.arange(32) % 2], x), oscillation(x, x)
+    run = measure.median_oscillation([flip, move, flip])
+    assert (run.verdict, run.period) == ("oscillates", 2)
+    assert run.return_ratio == pytest.approx(0, abs=1e-6)
+    assert math.isfinite(run.nyquist_excess)

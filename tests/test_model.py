@@ -1,0 +1,153 @@
+"""The network, the loop and the discriminators, by hand."""
+
+import pytest
+import torch
+
+from roadtrip import NextFrame, PatchDiscriminator, RoadtripError, rollout, unroll, windows
+from roadtrip.discriminators import GAN_LOSSES, discriminator_loss, generator_loss, r1_penalty
+
+
+def awake(**architecture) -> NextFrame:
+    """A small model whose zero-initialised layers have been woken, so that everything matters."""
+    torch.manual_seed(0)
+    model = NextFrame(width=8, depth=1, **architecture)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    return model
+
+
+def frames(n: int, batch: int = 2, size: tuple[int, int] = (16, 24)) -> list[torch.Tensor]:
+    return list(torch.rand(n, batch, 3, *size, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("middle", ["conv", "lstm"])
+@pytest.mark.parametrize("output", ["change", "picture"])
+def test_any_size_divisible_by_8(middle, output):
+    model = awake(middle=middle, output=output)
+    for size in ((16, 24), (72, 128), (48, 80)):
+        f1, f2 = frames(2, size=size)
+        g = model(f1, f2)
+        assert g.shape == f1.shape and g.min() >= 0 and g.max() <= 1
+
+
+def test_fresh_change_model_copies_the_last_frame():
+    f1, f2 = frames(2)
+    assert torch.allclose(NextFrame(width=8)(f1, f2), f2)
+
+
+def test_unroll_by_hand():
+    """v2: g3 = G(f1, f2), g4 = G(f2, g3), and its loss is L1(f3, g3) + L1(f4, g4)."""
+    model = awake()
+    f1, f2, f3, f4 = frames(4)
+    g3 = model(f1, f2)
+    g4 = model(f2, g3)
+    fake = unroll(model, f1, f2, 2)
+    assert torch.allclose(fake, torch.stack([g3, g4], dim=1), atol=1e-6)
+    from roadtrip.measure import l1
+
+    by_hand = (f3 - g3).abs().mean() + (f4 - g4).abs().mean()
+    assert torch.allclose(l1(fake, torch.stack([f3, f4], dim=1)).mean(dim=0).sum(), by_hand)
+
+
+def test_rollout_is_the_unroll():
+    model = awake()
+    f1, f2 = frames(2)
+    assert torch.allclose(rollout(model, f1, f2, 5), unroll(model, f1, f2, 5).detach())
+    byte = (f1 * 255).round().byte()
+    assert rollout(model, byte[0], byte[1], 3).shape == (1, 3, 3, 16, 24)
+
+
+def test_later_label_reaches_the_first_step():
+    """The gradient of g4's loss flows through g3 to f1, and feedback can stop it."""
+    model = awake()
+    f1, f2, _, f4 = (f.requires_grad_() for f in frames(4))
+    loss = (unroll(model, f1, f2, 2)[:, 1] - f4).abs().mean()
+    (through,) = torch.autograd.grad(loss, f1)  # g4 = G(f2, g3): only g3 ever saw f1
+    assert through.abs().max() > 0
+    cut = (unroll(model, f1, f2, 2, feedback=torch.Tensor.detach)[:, 1] - f4).abs().mean()
+    assert torch.autograd.grad(cut, f1)[0].abs().max() == 0
+
+
+def test_lstm_remembers_what_conv_has_forgotten():
+    """With the last two frames alike, only the LSTM can tell two pasts apart."""
+    f1, f2, f3, other = frames(4)
+    for middle, remembers in (("conv", False), ("lstm", True)):
+        model = awake(middle=middle)
+
+        def third(first, model=model):
+            state = model.see(first)
+            for frame in (f2, f3):
+                g, state = model.step(frame, state)
+            return g
+
+        assert bool((third(f1) - third(other)).abs().max() > 1e-6) == remembers
+
+
+def test_clamp_keeps_a_way_back():
+    from roadtrip.model import clamp
+
+    x = torch.tensor([1.5, 0.5, -1.0], requires_grad=True)
+    clamp(x).sum().backward()
+    assert clamp(x).tolist() == [1, 0.5, 0] and x.grad.tolist() == [1, 1, 1]
+
+
+def test_rollout_refuses_what_it_cannot_drive():
+    model = awake()
+    f1, f2 = frames(2)
+    with pytest.raises(RoadtripError):
+        rollout(model, f1, f2, 0)
+    with pytest.raises(RoadtripError, match="divisible by 8"):
+        rollout(model, f1[..., :20], f2[..., :20], 1)
+
+
+def test_windows_by_hand():
+    g3, g4, g5 = frames(3)
+    c1, c2 = frames(2)
+    generated, context = torch.stack([g3, g4, g5], 1), torch.stack([c1, c2], 1)
+
+    def is_(window, *expected):
+        return torch.equal(window, torch.cat(expected, dim=1))
+
+    pair = windows(generated, 2)
+    assert pair.shape == (4, 6, 16, 24) and is_(pair[:2], g3, g4) and is_(pair[2:], g4, g5)
+    assert is_(windows(generated, 1, "first"), g3)
+    assert len(windows(generated, 3)) == 2
+    known = windows(generated[:, :2], 2, context=context[:, 1:])
+    assert is_(known[:2], c2, g3) and is_(known[2:], g3, g4)
+    assert is_(windows(generated[:, :1], 3, context=context), c1, c2, g3)
+    # windows without a generated frame are not judged
+    assert is_(windows(generated[:, :1], 2, context=context), c2, g3)
+    with pytest.raises(ValueError):
+        windows(generated, 4)
+
+
+@pytest.mark.parametrize("spectral", [False, True])
+def test_discriminator_map(spectral):
+    judge = PatchDiscriminator(2, width=8, spectral=spectral)
+    assert judge(torch.rand(2, 6, 72, 128)).shape == (2, 1, 9, 16)
+
+
+@pytest.mark.parametrize("kind", GAN_LOSSES)
+def test_gan_losses_point_the_right_way(kind):
+    high, low = torch.full((2, 1, 3, 3), 2.0), torch.full((2, 1, 3, 3), -2.0)
+    assert discriminator_loss(kind, high, low) < discriminator_loss(kind, low, high)
+    if kind != "least-squares":  # whose best score is 1, not more
+        assert generator_loss(kind, high) < generator_loss(kind, low)
+
+
+def test_gan_losses_by_hand():
+    half = torch.full((1, 1, 1, 1), 0.5)
+    assert discriminator_loss("hinge", half, half).item() == pytest.approx((0.5 + 1.5) / 2)
+    assert generator_loss("hinge", half).item() == pytest.approx(-0.5)
+    assert discriminator_loss("least-squares", half, half).item() == pytest.approx((0.25 + 0.25) / 2)
+    assert generator_loss("bce", torch.zeros(1, 1, 1, 1)).item() == pytest.approx(0.6931, abs=1e-4)
+
+
+def test_r1_by_hand():
+    """For D(x) = 3·Σx the gradient is 3 everywhere: half its squared norm is 9/2 for each input value."""
+
+    class Sum(torch.nn.Module):
+        def forward(self, x):
+            return 3 * x.sum(dim=(1, 2, 3), keepdim=True)
+
+    assert r1_penalty(Sum(), torch.rand(2, 3, 4, 4)).item() == pytest.approx(4.5 * 48)
