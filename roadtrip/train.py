@@ -255,10 +255,13 @@ class Run:
                 module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
             for name, optimiser in self._optimisers():
                 slots: dict[int, dict[str, Tensor]] = {}
+                parameters = optimiser.param_groups[0]["params"]
                 for key, value in tensors.items():
                     if key.startswith(f"{name}."):
                         _, i, slot = key.split(".")
-                        slots.setdefault(int(i), {})[slot] = value.clone()
+                        # the fused optimiser walks memory, so a moment must lie as its parameter does (channels last)
+                        like = parameters[int(i)] if value.dim() else value
+                        slots.setdefault(int(i), {})[slot] = torch.empty_like(like).copy_(value)
                 optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
             self.random.set_state(tensors["random"])
             self.done = int(facts["step"])

@@ -1,0 +1,271 @@
+"""Decoding: a folder or zip of stills, or a video, to frames uint8 [T, 3, H, W]. Hostile input ends in one sentence.
+
+Knows nothing of gaps, cuts or caches; PIL and PyAV are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import RoadtripError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Report = Callable[[int, int | None, str], None]  # (done, total or None, what is being done)
+
+STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg"}
+MOST_PIXELS = 64e6  # of a decoded picture: a JPEG is decoded scaled down and may be far larger on disk
+MOST_FRAMES = 100_000
+MOST_SECONDS = 3600  # of a video, and of reading it
+MOST_ENTRIES = 100_000  # of a zip
+MOST_BYTES = 64 * 2**30  # of a zip, unpacked
+MOST_BYTES_STILL = 256 * 2**20  # of one of its members
+MOST_RATIO = 200  # unpacked over packed: pictures hardly compress, bombs do
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What a source holds: frames uint8 [T, 3, H, W], frames a second (None for stills), what could not be read."""
+
+    frames: Tensor
+    fps: float | None
+    skipped: tuple[str, ...]
+
+
+def read_footage(path: Path, size: tuple[int, int], report: Report) -> Footage:
+    """Reads a folder of stills, a zip of stills or a video. Raises RoadtripError for anything else."""
+    if path.is_dir():
+        return _read_folder(path, size, report)
+    if not path.exists():
+        raise RoadtripError(f"There is nothing called {path.name}; check the path.")
+    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+        return _read_zip(path, size, report)
+    if path.suffix.lower() in VIDEOS:
+        return _read_video(path, size, report)
+    if path.suffix.lower() in STILLS:
+        raise RoadtripError(f"{path.name} is a single still; give a folder or a zip of at least 3.")
+    raise RoadtripError(f"{path.name} is not footage; give a folder or a zip of stills, or a video.")
+
+
+def natural(name: str) -> list[Any]:
+    """Sorts frame10 after frame9."""
+    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"([0-9]+)", name)]
+
+
+# --- stills -----------------------------------------------------------------------------------------------------------
+
+
+def _read_folder(folder: Path, size: tuple[int, int], report: Report) -> Footage:
+    files = [p for p in folder.iterdir() if _is_still(p)] or [p for p in folder.rglob("*") if _is_still(p)]
+    files.sort(key=lambda p: natural(str(p.relative_to(folder))))
+    if not files:
+        raise RoadtripError(f"There are no stills in {folder.name or folder}; give a folder with jpg, png or webp pictures.")
+    return _read_stills([(p.name, lambda p=p: p.open("rb")) for p in files], size, report, folder.name)
+
+
+def _is_still(path: Path) -> bool:
+    return path.suffix.lower() in STILLS and not path.name.startswith(".") and path.is_file()
+
+
+def _read_zip(path: Path, size: tuple[int, int], report: Report) -> Footage:
+    """Members are read in memory, one at a time a thread, by their base names; nothing is ever unpacked to disk."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError):
+        raise RoadtripError(f"{path.name} is not a readable zip; pack the stills again.") from None
+    with archive:
+        members = [m for m in archive.infolist() if not m.is_dir() and "__MACOSX" not in m.filename]
+        if len(members) > MOST_ENTRIES:
+            raise RoadtripError(f"{path.name} holds {len(members)} files; at most {MOST_ENTRIES} are read.")
+        packed, unpacked = (sum(getattr(m, k) for m in members) for k in ("compress_size", "file_size"))
+        if unpacked > MOST_BYTES or unpacked > MOST_RATIO * max(packed, 2**16):
+            raise RoadtripError(f"{path.name} would unpack to {unpacked / 2**30:.1f} GB; that is no zip of stills.")
+
+        def opener(member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+            def opened() -> IO[bytes]:
+                with archive.open(member) as file:
+                    data = file.read(MOST_BYTES_STILL + 1)
+                if len(data) > MOST_BYTES_STILL:
+                    raise OSError("too large")
+                return io.BytesIO(data)
+
+            return opened
+
+        stills = [m for m in members if Path(m.filename).suffix.lower() in STILLS and not _base(m).startswith(".")]
+        stills.sort(key=lambda m: natural(m.filename))
+        if not stills:
+            raise RoadtripError(f"There are no stills in {path.name}; pack jpg, png or webp pictures.")
+        return _read_stills([(_base(m), opener(m)) for m in stills], size, report, path.name)
+
+
+def _base(member: zipfile.ZipInfo) -> str:
+    return re.split(r"[/\\]", member.filename)[-1]
+
+
+def _read_stills(
+    stills: list[tuple[str, Callable[[], IO[bytes]]]], size: tuple[int, int], report: Report, source: str
+) -> Footage:
+    """Decodes in threads (PIL lets go of the interpreter) straight into the film's own memory."""
+    from PIL import Image
+
+    # pictures over the limit are refused by _read_still; PIL's own warning would only reach the log
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    heic = _register_heic() if any(name.lower().endswith((".heic", ".heif")) for name, _ in stills) else True
+    stills = stills[:MOST_FRAMES]
+    frames = np.empty((len(stills), 3, *size), dtype=np.uint8)
+    times: list[str | None] = [None] * len(stills)
+    good = np.zeros(len(stills), dtype=bool)
+
+    def decode(i: int) -> None:
+        try:
+            with stills[i][1]() as file:
+                frames[i], times[i] = _read_still(file, size)
+            good[i] = True
+        # PIL's decoders raise nearly anything on hostile input; whatever it is, this still is unreadable
+        except Exception:
+            pass
+
+    with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
+        for done, _ in enumerate(pool.map(decode, range(len(stills))), 1):
+            if done % 16 == 0 or done == len(stills):
+                report(done, len(stills), "reading stills")
+
+    skipped = tuple(name for (name, _), ok in zip(stills, good) if not ok)
+    kept = np.flatnonzero(good)
+    if not len(kept):
+        raise RoadtripError(
+            f"None of the {len(stills)} stills in {source} can be read; give jpg, png or webp pictures."
+            if heic
+            else f"The stills in {source} are HEIC; install roadtrip[heic] or convert them to jpg."
+        )
+    taken = [times[i] for i in kept]
+    if all(taken) and len(set(taken)) > 1:
+        # a stable sort: stills of one instant stay in the order of their names
+        kept = kept[sorted(range(len(kept)), key=lambda i: taken[i] or "")]
+    whole = len(kept) == len(stills) and bool((np.diff(kept) == 1).all())
+    return Footage(torch.from_numpy(frames if whole else frames[kept]), None, skipped)
+
+
+def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, str | None]:
+    """One still, upright, its centre cut to the shape of `size` and resized, uint8 [3, H, W]; and its EXIF time."""
+    from PIL import Image, ImageOps
+
+    height, width = size
+    image: Image.Image = Image.open(file)
+    exif = image.getexif()
+    sideways = exif.get(0x0112, 1) in (5, 6, 7, 8)
+    w, h = image.size[::-1] if sideways else image.size
+    scale = min(w / width, h / height)
+    if image.format == "JPEG":
+        # decodes at 1/2, 1/4 or 1/8, never below twice the size wanted
+        wanted = (max(1, int(2 * w / scale)), max(1, int(2 * h / scale)))
+        image.draft("RGB" if image.mode != "L" else "L", wanted[::-1] if sideways else wanted)
+    if image.size[0] * image.size[1] > MOST_PIXELS:
+        raise RoadtripError(f"A picture of {image.size[0]}×{image.size[1]} pixels is too large.")
+    details = exif.get_ifd(0x8769)
+    time = details.get(36867)
+    image = _rgb(ImageOps.exif_transpose(image))
+    small = image.resize((width, height), Image.Resampling.LANCZOS, _centre(*image.size, width, height), 3.0)
+    return np.asarray(small).transpose(2, 0, 1), f"{time}.{details.get(37521, '')}" if time else None
+
+
+def _centre(w: int, h: int, width: int, height: int) -> tuple[float, float, float, float]:
+    """The largest box of width:height in the middle of w×h."""
+    scale = min(w / width, h / height)
+    x, y = (w - width * scale) / 2, (h - height * scale) / 2
+    return x, y, w - x, h - y
+
+
+def _rgb(image: Image) -> Image:
+    """Any mode to 8-bit RGB: 16 bits are scaled, not cut off; what is transparent becomes black."""
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float32)
+        top = 65535 if values.max(initial=0) > 255 else 255
+        return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _register_heic() -> bool:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+# --- video ------------------------------------------------------------------------------------------------------------
+
+
+def _read_video(path: Path, size: tuple[int, int], report: Report) -> Footage:
+    """Every frame of the first video stream; a file that breaks off keeps what could be decoded."""
+    import av
+
+    height, width = size
+    frames: list[np.ndarray] = []
+    began = monotonic()
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise RoadtripError(f"{path.name} has no video in it; give a video or a folder of stills.")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            if stream.width * stream.height > MOST_PIXELS:
+                raise RoadtripError(f"{path.name} is {stream.width}×{stream.height}; convert it to at most 8K.")
+            fps = float(stream.average_rate or stream.guessed_rate or 25)
+            total = stream.frames or None
+            if (total or 0) > MOST_FRAMES or (container.duration or 0) / 1e6 > MOST_SECONDS:
+                raise RoadtripError(f"{path.name} is too long; cut it to at most {MOST_SECONDS // 60} minutes.")
+            ends_early = False
+            try:
+                for frame in container.decode(stream):
+                    frames.append(_video_frame(frame, stream, width, height))
+                    if len(frames) >= MOST_FRAMES or monotonic() - began > MOST_SECONDS:
+                        raise RoadtripError(f"{path.name} takes too long to read; cut it into shorter pieces.")
+                    if len(frames) % 16 == 0:
+                        report(len(frames), total, "reading video")
+            except av.FFmpegError:
+                ends_early = True
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        if isinstance(error, RoadtripError):
+            raise
+        raise RoadtripError(f"{path.name} is not a readable video; it may be cut off, export it again.") from None
+    if not frames:
+        raise RoadtripError(f"No frame of {path.name} can be read; export it again, as mp4 for example.")
+    report(len(frames), len(frames), "reading video")
+    skipped = (f"the end of {path.name}",) if ends_early else ()
+    return Footage(torch.from_numpy(np.stack(frames)), fps, skipped)
+
+
+def _video_frame(frame: Any, stream: Any, width: int, height: int) -> np.ndarray:
+    """One decoded frame, upright, square pixels, centre-cropped and resized, uint8 [3, height, width]."""
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    if turns % 2:
+        width, height = height, width
+    wide = frame.width * float(stream.sample_aspect_ratio or 1)
+    scale = max(width / wide, height / frame.height)
+    w, h = max(width, round(wide * scale)), max(height, round(frame.height * scale))
+    small = frame.reformat(w, h, format="rgb24", interpolation="AREA").to_ndarray()
+    y, x = (h - height) // 2, (w - width) // 2
+    small = np.rot90(small[y : y + height, x : x + width], turns)
+    return np.ascontiguousarray(small.transpose(2, 0, 1))
