@@ -42,12 +42,17 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def film_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--gap", help='frames between f1 f2 f3, or seconds of video as "0.5s"; default: the film\'s own')
+        sub.add_argument(
+            "--gap", help='frames between f1 f2 f3, or seconds of video as "0.5s"; default: the film\'s own'
+        )
         sub.add_argument("--size", default=None, help="height×width of the frames, each divisible by 8, as 72x128")
 
     def films(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--film", action="append", required=True, help="folder of stills, zip, video, film file or scenery; repeatable"
+            "--film",
+            action="append",
+            required=True,
+            help="folder of stills, zip, video, film file or scenery; repeatable",
         )
         film_options(sub)
 
@@ -66,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seconds", type=float, help="how long to train (default 60 where --steps isn't given)")
     sub.add_argument("--steps", type=int, help="how many steps to train in all, instead of seconds")
     sub.add_argument("--seed", type=int, default=0, help="of weights, clips and augmentation")
-    sub.add_argument("--held-out-fraction", type=float, default=0.2, help="share at the end of each drive never trained on")
+    sub.add_argument(
+        "--held-out-fraction", type=float, default=0.2, help="share at the end of each drive never trained on"
+    )
     sub.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
     sub.add_argument("--out", required=True, help="checkpoint folder to write")
     sub.add_argument("--resumable", action="store_true", help="save what --resume needs, too")
@@ -82,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--scale", type=int, default=3, help="how many times larger the frames are written")
     sub.add_argument("--out", required=True, help="x.mp4, x.gif, x.webp or x.png (a strip)")
 
-    sub = command("measure", run_measure, "Errors over the horizon beside their baselines, and the oscillation measures.")
+    sub = command(
+        "measure", run_measure, "Errors over the horizon beside their baselines, and the oscillation measures."
+    )
     films(sub)
     device_options(sub)
     sub.add_argument("--checkpoint", required=True, help="checkpoint folder")

@@ -77,13 +77,17 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> NextFrame:
     try:
         config = json.loads(metadata["config"] if "config" in metadata else (file.parent / CONFIG).read_text())
     except (OSError, ValueError):
-        raise RoadtripError(f"{file.name} says nothing of the network it belongs to; use a checkpoint that Roadtrip saved.") from None
+        raise RoadtripError(
+            f"{file.name} says nothing of the network it belongs to; use a checkpoint that Roadtrip saved."
+        ) from None
     checked = _checked(config, file.name)
     with torch.device("meta"):
         model = NextFrame(**checked)
     expected = {k: (v.shape, v.dtype) for k, v in model.state_dict().items()}
     if expected != {k: (v.shape, v.dtype) for k, v in tensors.items()}:
-        raise RoadtripError(f"The weights in {file.name} don't fit the network its config names; the checkpoint is damaged.")
+        raise RoadtripError(
+            f"The weights in {file.name} don't fit the network its config names; the checkpoint is damaged."
+        )
     if not all(torch.isfinite(v).all() for v in tensors.values() if v.is_floating_point()):
         raise RoadtripError(f"The weights in {file.name} hold NaN or infinity; use an earlier checkpoint.")
     model.load_state_dict(tensors, assign=True)
@@ -94,7 +98,9 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `Progress.state()` gave, from a checkpoint folder. Raises RoadtripError where it was not saved resumable."""
     file = Path(path) / STATE
     if not file.exists():
-        raise RoadtripError(f"{Path(path).name} has no {STATE}, so it can't be resumed; train again and save it resumable.")
+        raise RoadtripError(
+            f"{Path(path).name} has no {STATE}, so it can't be resumed; train again and save it resumable."
+        )
     tensors, metadata = _read(file)
     try:
         return tensors, json.loads(metadata["facts"])
@@ -109,7 +115,9 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not file.is_file():
-        raise RoadtripError(f"There is no checkpoint at {file.parent.name}/{file.name}; give a folder that training wrote.")
+        raise RoadtripError(
+            f"There is no checkpoint at {file.parent.name}/{file.name}; give a folder that training wrote."
+        )
     if file.stat().st_size > LARGEST:
         raise RoadtripError(f"{file.name} is larger than {LARGEST // 2**20} MB; no network of Roadtrip's is.")
     try:
@@ -133,5 +141,7 @@ def _checked(config: Any, name: str) -> dict[str, Any]:
         if not isinstance(config["provenance"], dict):
             raise KeyError("provenance")
     except (KeyError, TypeError, ValueError):
-        raise RoadtripError(f"The config in {name} does not describe a network of Roadtrip's; the checkpoint is damaged.") from None
+        raise RoadtripError(
+            f"The config in {name} does not describe a network of Roadtrip's; the checkpoint is damaged."
+        ) from None
     return {key: config[key] for key in ARCHITECTURE} | {"size": (height, width), "provenance": config["provenance"]}

@@ -24,7 +24,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise RoadtripError(f"Cannot write {path.name}: {error.strerror}. Choose a folder that can be written.") from None
+        raise RoadtripError(
+            f"Cannot write {path.name}: {error.strerror}. Choose a folder that can be written."
+        ) from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -181,7 +181,9 @@ def open_film(
     Raises RoadtripError, one sentence, for whatever can't be opened.
     """
     if len(size) != 2 or not all(isinstance(n, int) and 16 <= n <= 1024 and n % 8 == 0 for n in size):
-        raise RoadtripError(f"Frames can't be {size[0]}×{size[-1]}; both sides must be divisible by 8, from 16 to 1024.")
+        raise RoadtripError(
+            f"Frames can't be {size[0]}×{size[-1]}; both sides must be divisible by 8, from 16 to 1024."
+        )
     report = progress or (lambda done, total, note: None)
     sources = list(source) if isinstance(source, (list, tuple)) else [source]
     if not sources:
@@ -394,4 +396,6 @@ def _load(path: Path) -> Film:
         name, fingerprint = str(facts["name"]), str(facts["fingerprint"])
         return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, tuple(map(str, facts["skipped"])))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError):
-        raise RoadtripError(f"{path.name} is not a film of Roadtrip's, or is damaged; import the footage again.") from None
+        raise RoadtripError(
+            f"{path.name} is not a film of Roadtrip's, or is damaged; import the footage again."
+        ) from None

@@ -184,7 +184,9 @@ def real_windows(stretches: list[Tensor], window: int) -> RealFilm:
     steps, returns, nyquists, sharps = [], [], [], []
     stretches = [s for s in stretches if len(s) >= SHORTEST]
     if not stretches:
-        raise RoadtripError(f"The film has no {SHORTEST} frames in a row at this gap; an oscillation can't be read from less.")
+        raise RoadtripError(
+            f"The film has no {SHORTEST} frames in a row at this gap; an oscillation can't be read from less."
+        )
     window = min(window, max(len(s) for s in stretches)) // 2 * 2
     for stretch in stretches:
         for block in _blocks(stretch, window):
@@ -236,7 +238,9 @@ def oscillation(frames: Tensor, real: Tensor | RealFilm) -> Oscillation:
     Raises RoadtripError for fewer than 16 frames on either side.
     """
     if len(frames) < SHORTEST:
-        raise RoadtripError(f"{len(frames)} frames are too few to read an oscillation from; generate at least {SHORTEST}.")
+        raise RoadtripError(
+            f"{len(frames)} frames are too few to read an oscillation from; generate at least {SHORTEST}."
+        )
     y = as_float(frames)
     x = real if isinstance(real, RealFilm) else real_windows([real], len(y))
     D = lag_distances(y)

@@ -24,7 +24,7 @@ class Residual(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        return x + self.second(_act(self.first(_act(x))))
 
 
 class Encoder(nn.Module):
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
         skip = self.stem(F.pixel_unshuffle(frame * 2 - 1, 4))  # [B, width, H/4, W/4]
-        return self.down(F.pixel_unshuffle(F.relu(skip), 2)), skip  # [B, 2·width, H/8, W/8]
+        return self.down(F.pixel_unshuffle(_act(skip), 2)), skip  # [B, 2·width, H/8, W/8]
 
 
 class ConvMiddle(nn.Module):
@@ -93,8 +93,8 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, code: Tensor, skip: Tensor) -> Tensor:
-        fine = F.pixel_shuffle(self.up(F.relu(code)), 2) + skip  # [B, width, H/4, W/4]
-        return F.pixel_shuffle(self.out(F.relu(self.block(fine))), 4)  # [B, 3, H, W]
+        fine = F.pixel_shuffle(self.up(_act(code)), 2) + skip  # [B, width, H/4, W/4]
+        return F.pixel_shuffle(self.out(_act(self.block(fine))), 4)  # [B, 3, H, W]
 
 
 MIDDLES = {"conv": ConvMiddle, "lstm": LSTMMiddle}
@@ -123,8 +123,8 @@ class NextFrame(
 
     def __init__(
         self,
-        width: int = 64,
-        depth: int = 3,
+        width: int = 48,
+        depth: int = 4,
         middle: str = "conv",
         output: str = "change",
         size: tuple[int, int] = (72, 128),
@@ -154,6 +154,11 @@ class NextFrame(
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
         return self.step(f2, self.see(f1))[0]
+
+
+def _act(x: Tensor) -> Tensor:
+    """Leaky, so that no unit dies at the step sizes a minute of training needs."""
+    return F.leaky_relu(x, 0.1)
 
 
 def clamp(picture: Tensor) -> Tensor:

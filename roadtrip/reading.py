@@ -74,7 +74,9 @@ def _read_folder(folder: Path, size: tuple[int, int], report: Report) -> Footage
     files = [p for p in folder.iterdir() if _is_still(p)] or [p for p in folder.rglob("*") if _is_still(p)]
     files.sort(key=lambda p: natural(str(p.relative_to(folder))))
     if not files:
-        raise RoadtripError(f"There are no stills in {folder.name or folder}; give a folder with jpg, png or webp pictures.")
+        raise RoadtripError(
+            f"There are no stills in {folder.name or folder}; give a folder with jpg, png or webp pictures."
+        )
     return _read_stills([(p.name, lambda p=p: p.open("rb")) for p in files], size, report, folder.name)
 
 

@@ -21,8 +21,8 @@ class Recipe:
 
     name: str = _value("custom", "What this recipe is called in tables and charts.")
     # the network
-    width: int = _value(64, "Channels of the network at a quarter of the picture's size.", span=(8, 256))
-    depth: int = _value(3, "Residual blocks between encoder and decoder.", span=(0, 16))
+    width: int = _value(48, "Channels of the network at a quarter of the picture's size.", span=(8, 256))
+    depth: int = _value(4, "Residual blocks between encoder and decoder.", span=(0, 16))
     middle: str = _value("conv", "What sits between encoder and decoder.", choices=tuple(MIDDLES))
     output: str = _value("change", "Predict a change of f2, or the whole picture as the post did.", choices=OUTPUTS)
     # what the loss sees
@@ -95,7 +95,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("v2", unroll=2),
         _v3("v3-pair", judge_frames=2),
         _v3("v3-single", judge_frames=1),
-        Recipe("lstm", unroll=2, middle="lstm", depth=2),
+        Recipe("lstm", unroll=2, middle="lstm", depth=3),
     )
 }
 

@@ -248,7 +248,9 @@ class Run:
         mine = {"recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out} | self._film_facts()
         for name, value in mine.items():
             if facts.get(name) != value:
-                raise RoadtripError(f"This training can't be resumed with another {name}; use what it was started with.")
+                raise RoadtripError(
+                    f"This training can't be resumed with another {name}; use what it was started with."
+                )
         try:
             for name, module in self._modules():
                 prefix = f"{name}."
@@ -328,7 +330,18 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
             model.provenance = model.provenance | {"step": run.done, "steps": steps}
         reported = time.perf_counter()
         yield Progress(
-            run.done, steps, losses, speed, left, run.model, run.ema, preview, run.preview_start, run.seed, run.recipe, run
+            run.done,
+            steps,
+            losses,
+            speed,
+            left,
+            run.model,
+            run.ema,
+            preview,
+            run.preview_start,
+            run.seed,
+            run.recipe,
+            run,
         )
 
 

@@ -1,0 +1,22 @@
+"""Opens the app, on a laptop or on a Space: `python app.py`, no argument needed. GRADIO_SERVER_PORT chooses the port."""
+
+import os
+
+# Two torch users on few cores (a training and a visitor who scrubs) would spin away each other's time. OpenMP reads
+# this when torch is imported, so it comes first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from roadtrip.ui.page import CSS, build, theme  # noqa: E402
+
+if __name__ == "__main__":
+    build().queue(default_concurrency_limit=4).launch(
+        theme=theme(),
+        css=CSS,
+        max_file_size="500mb",
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+    )

@@ -1,0 +1,104 @@
+"""The player and the chart as components, and frames as the payload they show. Knows nothing of models."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from ..pictures import to_bytes
+
+HERE = Path(__file__).parent
+COLUMNS = 8
+PLAYER = """<div class="rt-player" data-testid="player" data-frame="0" data-frames="0" tabindex="0" role="group"
+ aria-label="Film player: space plays, arrows step"><div class="rt-views"></div><div class="rt-bar">
+<button type="button" aria-label="One frame back">◀</button><button type="button" aria-label="Play">▶</button>
+<button type="button" aria-label="One frame on">▶▏</button>
+<input type="range" min="0" max="0" value="0" step="1" data-testid="player-slider" aria-label="Frame">
+<span class="rt-label"></span></div></div>"""
+
+
+def player(elem_id: str) -> gr.HTML:
+    """An empty player; give it a `payload` as its value."""
+    return gr.HTML(
+        html_template=PLAYER, js_on_load=(HERE / "player.js").read_text(), apply_default_css=False, elem_id=elem_id
+    )
+
+
+def chart(elem_id: str) -> gr.HTML:
+    """An empty chart; give it `drawn(figure)` as its value."""
+    return gr.HTML(
+        html_template='<div class="rt-chart"></div>',
+        js_on_load=(HERE / "chart.js").read_text(),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def plotly_folder() -> Path:
+    """Where the plotly package keeps its plotly.min.js, found without importing it."""
+    from importlib.util import find_spec
+
+    spec = find_spec("plotly")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "package_data"
+
+
+def drawn(figure: dict[str, Any]) -> dict[str, Any]:
+    """A plotly figure as plain JSON, and where its library is served from."""
+    return {"src": f"gradio_api/file={plotly_folder() / 'plotly.min.js'}", "figure": figure}
+
+
+def payload(
+    views: dict[str, Tensor],
+    labels: list[str] | None = None,
+    key: str = "",
+    fps: float = 6,
+    lossless: bool = False,
+    autoplay: bool = False,
+) -> dict[str, Any]:
+    """Frames for the player, as one sprite sheet a view.
+
+    Args:
+        views: label → frames [T, 3, H, W] in [0, 1] or uint8; a shorter view stays empty at its end.
+        labels: what to write beside each frame.
+        key: the same for two payloads if the playhead should stay where it is.
+        lossless: PNG instead of JPEG, which may hide or mimic what a network drew.
+    """
+    frames = max(len(v) for v in views.values())
+    height, width = next(iter(views.values())).shape[-2:]
+    return {
+        "views": [{"label": n, "frames": len(v), "sprite": _sprite(v, lossless)} for n, v in views.items() if len(v)],
+        "frames": frames,
+        "columns": COLUMNS,
+        "width": width,
+        "height": height,
+        "fps": fps,
+        "labels": labels or [str(i + 1) for i in range(frames)],
+        "key": key,
+        "autoplay": autoplay,
+    }
+
+
+def _sprite(frames: Tensor, lossless: bool) -> str:
+    import torch
+    from PIL import Image
+
+    pixels = to_bytes(frames)  # [T, H, W, 3]
+    rows = -(-len(pixels) // COLUMNS)
+    height, width = pixels.shape[1:3]
+    sheet = torch.zeros(rows * COLUMNS, height, width, 3, dtype=torch.uint8)
+    sheet[: len(pixels)] = pixels
+    sheet = sheet.view(rows, COLUMNS, height, width, 3).transpose(1, 2).reshape(rows * height, COLUMNS * width, 3)
+    file = io.BytesIO()
+    image = Image.fromarray(sheet.numpy())
+    if lossless:
+        image.save(file, "PNG", compress_level=1)
+    else:
+        image.save(file, "JPEG", quality=92, subsampling=0)
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,151 @@
+"""The command line as a user calls it: import, train, measure, rollout, and one sentence for what is wrong."""
+
+import json
+import math
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+import roadtrip as rt
+from roadtrip.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def stills(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trip")
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 400, 3), dtype=np.uint8))
+    wide = wide.filter(ImageFilter.GaussianBlur(3))
+    for t in range(120):
+        wide.crop((2 * t, 0, 2 * t + 80, 48)).save(folder / f"{t}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def film(stills, tmp_path_factory):
+    out = tmp_path_factory.mktemp("film") / "trip.film"
+    assert main(["import", str(stills), "--out", str(out), "--gap", "2", "--size", "48x80"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(film, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    arguments = ["train", "--film", str(film), "--size", "48x80", "--recipe", "v1", "--steps", "4", "--out", str(out)]
+    assert main([*arguments, "--resumable"]) == 0
+    return out
+
+
+def answer(capsys) -> dict:
+    """The last line of standard output, as strict JSON."""
+
+    def refuse(constant):
+        pytest.fail(f"{constant} is not JSON")
+
+    return json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=refuse)
+
+
+def test_import(film, stills, capsys):
+    assert (
+        main(["import", str(stills), str(stills), "--size", "48x80", "--out", str(film.parent / "two.film"), "--json"])
+        == 0
+    )
+    said = answer(capsys)
+    assert said["frames"] == 240 and said["cuts"] == [120] and said["drives"] == 2
+    assert rt.open_film(film, size=(48, 80)).gap == 2
+
+
+def test_train_says_what_it_did(run, film, capsys):
+    config = json.loads((run / "config.json").read_text())["provenance"]
+    assert config["seed"] == 0 and config["step"] == 4 and config["held_out"] == 0.2 and config["film"]["gap"] == 2
+    arguments = ["train", "--film", str(film), "--size", "48x80", "--steps", "6", "--out", str(run), "--json"]
+    assert main([*arguments, "--resume", str(run), "--resumable"]) == 0
+    assert answer(capsys)["step"] == 6
+
+
+@pytest.mark.parametrize("horizon", [1, 8, 16, 32])
+def test_measure(run, film, horizon, capsys):
+    assert main(["measure", "--checkpoint", str(run), "--film", str(film), "--horizon", str(horizon), "--json"]) == 0
+    said = answer(capsys)
+    for error in ("psnr", "l1", "ssim", "sharpness"):
+        assert set(said[error]) == {"model", "copy_last", "linear", "mean_frame"}
+        assert all(len(values) == horizon for values in said[error].values())
+    # 24 held-out frames at gap 2: real film reaches 10 steps ahead, and no further
+    known = [v is not None for v in said["psnr"]["model"]]
+    assert known == [h < 10 for h in range(horizon)]
+    assert said["n_starts"] == 20 and said["part"] == "held_out" and said["gap"] == 2
+    for name in ("R", "N", "S", "lag_profile", "period", "two_mode_share", "switches", "verdict"):
+        assert name in said and (horizon >= 16 or said[name] is None)
+    if horizon >= 16:
+        assert isinstance(said["verdict"], str) and math.isfinite(said["N"]) and len(said["lag_profile"]) == 8
+
+
+def test_measure_is_what_a_loop_by_hand_gives(run, film, capsys):
+    """PSNR at horizon 1 against a plain loop over every held-out start."""
+    assert main(["measure", "--checkpoint", str(run), "--film", str(film), "--horizon", "3", "--json"]) == 0
+    said = answer(capsys)
+    frames, model = rt.open_film(film, size=(48, 80)).frames.float() / 255, rt.load(run)
+    errors: dict[str, list[float]] = {"model": [], "copy_last": [], "linear": [], "mean_frame": []}
+    for t in range(96, 120 - 4):
+        f1, f2, f3 = frames[t], frames[t + 2], frames[t + 4]
+        made = {
+            "model": rt.rollout(model, f1, f2, 1)[0, 0],
+            "copy_last": f2,
+            "linear": (2 * f2 - f1).clamp(0, 1),
+            "mean_frame": model.mean_frame / 255,
+        }
+        for name, picture in made.items():
+            errors[name].append(-10 * math.log10((picture - f3).square().mean().item()))
+    for name, values in errors.items():
+        assert said["psnr"][name][0] == pytest.approx(sum(values) / len(values), abs=1e-3)
+
+
+def test_measure_all_sees_more(run, film, capsys):
+    assert main(["measure", "--checkpoint", str(run), "--film", str(film), "--horizon", "1", "--all", "--json"]) == 0
+    assert answer(capsys)["n_starts"] == 116
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.gif", "x.webp", "x.png"])
+def test_rollout(run, film, tmp_path, name, capsys):
+    arguments = ["rollout", "--checkpoint", str(run), "--film", str(film), "--start", "7", "--horizon", "9"]
+    assert main([*arguments, "--out", str(tmp_path / name), "--json"]) == 0
+    assert answer(capsys)["start"] == 7
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    if name == "x.mp4":
+        with av.open(str(tmp_path / name)) as video:
+            assert sum(1 for _ in video.decode(video=0)) == 9
+    else:
+        image = Image.open(tmp_path / name)
+        assert getattr(image, "n_frames", 1) == (1 if name == "x.png" else 9)
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["train", "--film", "FILM", "--recipe", "v9", "--steps", "1", "--out", "OUT"], "no recipe 'v9'"),
+    (["train", "--film", "FILM", "--gap", "90", "--steps", "1", "--out", "OUT"], "too short for gap 90"),
+    (["train", "--film", "FILM", "--gap", "often", "--steps", "1", "--out", "OUT"], "'often' is no gap"),
+    (["train", "--film", "FILM", "--gap", "0.5s", "--steps", "1", "--out", "OUT"], "needs a video"),
+    (["train", "--film", "nowhere", "--steps", "1", "--out", "OUT"], "nothing called nowhere"),
+    (["train", "--film", "FILM", "--size", "70x128", "--steps", "1", "--out", "OUT"], "divisible by 8"),
+    (["measure", "--film", "FILM", "--checkpoint", "nowhere"], "no checkpoint"),
+    (["measure", "--film", "FILM", "--checkpoint", "RUN", "--horizon", "0"], "horizon"),
+    (["rollout", "--film", "FILM", "--checkpoint", "RUN", "--start", "119", "--out", "x.mp4"], "no two frames at start 119"),
+    (["rollout", "--film", "FILM", "--checkpoint", "RUN", "--out", "x.exe"], "Can't write x.exe"),
+], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
+def test_what_the_user_got_wrong(arguments, says, run, film, tmp_path, capsys):
+    names = {"FILM": str(film), "RUN": str(run), "OUT": str(tmp_path)}
+    assert main([names.get(a, a) for a in arguments]) == 2
+    captured = capsys.readouterr()
+    sentences = [line for line in captured.err.splitlines() if line.strip() and "frame/s" not in line]
+    assert says in sentences[-1] and "Traceback" not in captured.err and captured.out == ""
+
+
+def test_a_fresh_process(run, film, tmp_path):
+    """As `python -m roadtrip`, and without gradio or plotly in the core."""
+    code = "import sys, roadtrip; sys.exit(any(m in sys.modules for m in ('gradio', 'plotly', 'torchvision', 'kornia', 'av')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    command = [sys.executable, "-m", "roadtrip", "train", "--film", str(tmp_path), "--out", str(tmp_path / "run")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and "There are no stills" in result.stderr and "Traceback" not in result.stderr
