@@ -8,15 +8,28 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from roadtrip.ui.page import CSS, build, theme  # noqa: E402
+from typing import Any
+
+from roadtrip.ui.page import CSS, build, theme
+
+
+def launch(**more: Any) -> Any:
+    """Serves the page; `more` goes to gradio's launch. Returns what that returns."""
+    return (
+        build()
+        .queue(default_concurrency_limit=4)
+        .launch(
+            theme=theme(),
+            css=CSS,
+            max_file_size="500mb",
+            show_error=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            **more,
+        )
+    )
+
 
 if __name__ == "__main__":
-    build().queue(default_concurrency_limit=4).launch(
-        theme=theme(),
-        css=CSS,
-        max_file_size="500mb",
-        show_error=False,
-        enable_monitoring=False,
-        run_history=False,
-        footer_links=[],
-    )
+    launch()

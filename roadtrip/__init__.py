@@ -33,4 +33,5 @@ __all__ = [
     "oscillation",
     "load",
     "save",
+    "__version__",
 ]

@@ -122,7 +122,8 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise RoadtripError(f"{file.name} is larger than {LARGEST // 2**20} MB; no network of Roadtrip's is.")
     try:
         with safe_open(file, framework="pt") as opened:
-            return {k: opened.get_tensor(k) for k in opened.keys()}, opened.metadata() or {}
+            tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118 (it is no mapping)
+            return tensors, opened.metadata() or {}
     except (SafetensorError, OSError, ValueError):
         raise RoadtripError(
             f"{file.name} is not a safetensors file; pickled checkpoints are never opened, save it with roadtrip.save."

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class Film:
     def stretches(self) -> list[tuple[int, int]]:
         """(first, end) of each stretch without a cut."""
         edges = sorted({0, *self.cuts, *self.drives, len(self.frames)})
-        return list(zip(edges, edges[1:]))
+        return list(pairwise(edges))
 
     def starts(self, n: int, part: str = "train", held_out: float = 0.2) -> Tensor:
         """Every t from which n frames t, t + gap, … lie in a part of the film and straddle no cut, int64 [·].

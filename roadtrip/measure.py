@@ -11,6 +11,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -271,7 +272,7 @@ def _verdict(
         return "switches between two modes", None
     if least < 0.9:
         return f"{star}-cycle", star
-    if real.return_ratio is not None and R < 0.8 * real.return_ratio and N > 2 * real.nyquist_excess:
+    if real.return_ratio is not None and 0.8 * real.return_ratio > R and 2 * real.nyquist_excess < N:
         return "flickers", None
     return "moves", None
 
@@ -314,7 +315,7 @@ def film_windows(film: Film, window: int) -> RealFilm:
     key = (film.fingerprint, film.gap, window)
     if key not in _known_windows:
         edges = [0, *film.cuts, len(film.frames)]
-        spans = [(a + phase, b) for a, b in zip(edges, edges[1:]) for phase in range(film.gap)]
+        spans = [(a + phase, b) for a, b in pairwise(edges) for phase in range(film.gap)]
         _known_windows[key] = real_windows([film.frames[a : b : film.gap] for a, b in spans], window)
     return _known_windows[key]
 
@@ -380,6 +381,8 @@ def evaluate(
         progress: called with (starts done, starts).
     Raises RoadtripError where the part is too short for one clip of three frames.
     """
+    if horizon < 1:
+        raise RoadtripError(f"A horizon of {horizon} is no rollout; choose at least 1.")
     starts = film.starts(3, part, held_out)
     if not len(starts):
         raise RoadtripError(
@@ -419,13 +422,9 @@ def evaluate(
         rows = sums[name].tolist()
         return {m: [v / n if n else None for v, n in zip(row, counts)] for m, row in zip(METHODS, rows)}
 
-    return Evaluation(
-        horizon,
-        len(starts),
-        tuple(counts),
-        *(curves(name) for name in names),
-        oscillation=measure_rollouts(model, film, horizon, part, held_out) if horizon >= SHORTEST else None,
-    )
+    moves = measure_rollouts(model, film, horizon, part, held_out) if horizon >= SHORTEST else None
+    errors = [curves(name) for name in names]
+    return Evaluation(horizon, len(starts), tuple(counts), errors[0], errors[1], errors[2], errors[3], moves)
 
 
 def measure_rollouts(

@@ -90,14 +90,14 @@ class Decoder(nn.Module):
         self.block = Residual(width)
         self.out = nn.Conv2d(width, 3 * 16, 3, padding=1)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, code: Tensor, skip: Tensor) -> Tensor:
         fine = F.pixel_shuffle(self.up(_act(code)), 2) + skip  # [B, width, H/4, W/4]
         return F.pixel_shuffle(self.out(_act(self.block(fine))), 4)  # [B, 3, H, W]
 
 
-MIDDLES = {"conv": ConvMiddle, "lstm": LSTMMiddle}
+MIDDLES: dict[str, type[ConvMiddle] | type[LSTMMiddle]] = {"conv": ConvMiddle, "lstm": LSTMMiddle}
 OUTPUTS = ("change", "picture")
 
 
@@ -138,6 +138,7 @@ class NextFrame(
         self.architecture = {"width": width, "depth": depth, "middle": middle, "output": output, "size": list(size)}
         self.provenance = provenance or {}
         # a baseline that belongs to the weights: measured beside them, wherever they go
+        self.mean_frame: Tensor
         self.register_buffer("mean_frame", torch.zeros(3, *size, dtype=torch.uint8))
 
     def see(self, frame: Tensor) -> State:

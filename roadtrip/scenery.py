@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-DEFAULT_GAP = 3  # frames between f1 f2 f3: about 5 m of road, which makes it as hard as real time lapse
+DEFAULT_GAP = 3  # frames between f1 f2 f3: about 4 m of road, which makes it as hard as real time lapse
 VERSION = 1  # bump when pixels change
 FAR, NEAR = 260.0, 2.2  # metres: where billboards come into being, where they leave
 EYE = 1.45  # metres from the ground to the camera
@@ -54,7 +54,8 @@ BIOMES = {
     "forest": Biome(
         (0.33, 0.34, 0.17), (0.20, 0.27, 0.11), ((0.42, 0.52, 0.58), (0.27, 0.40, 0.34), (0.16, 0.27, 0.16)),
         (0.06, 0.07, 0.055), 0.0, 0.75, 0.31,
-        (("conifer", 5, 12, 10, 32), ("broadleaf", 4, 9.5, 11, 32), ("bush", 3, 1.7, 6.5, 16), ("trunk", 1, 12, 8.5, 14)),
+        (("conifer", 5, 12, 10, 32), ("broadleaf", 4, 9.5, 11, 32),
+         ("bush", 3, 1.7, 6.5, 16), ("trunk", 1, 12, 8.5, 14)),
     ),
     "mountains": Biome(
         (0.50, 0.46, 0.37), (0.36, 0.42, 0.23), ((0.50, 0.56, 0.68), (0.40, 0.44, 0.50), (0.27, 0.36, 0.27)),
@@ -238,7 +239,7 @@ def _draw(name: str, variant: int) -> Tensor:
     elif name == "sage":
         c.leaves(60, 0, 0.36, 0.72, 0.36, 0.15, ((0.56, 0.56, 0.42), (0.62, 0.55, 0.36))[variant])
     elif name == "grass":
-        for i in range(70):
+        for _ in range(70):
             root, tip, tall = (
                 _uniform(g, -0.8, 0.8).item(),
                 _uniform(g, -0.16, 0.16).item(),
@@ -271,11 +272,11 @@ def _draw(name: str, variant: int) -> Tensor:
         tint = {"rock": (0.58, 0.54, 0.50), "cliff": (0.56, 0.51, 0.46), "mesa": (0.74, 0.50, 0.36)}[name]
         rough = F.interpolate(_noise(g, 48, 48, 1.3).float()[None, None], size=x.shape, mode="bicubic")[0, 0]
         edge = 0.09 * (x * 5 + variant).sin() + 0.05 * (x * 13 + 2 * variant).sin() + 0.03 * (x * 31).sin()
-        top = 0.80 * (1 - x.abs() ** (6 if name == "mesa" else 2.4)).clamp_min(0) + edge * (1 - x.abs())
+        skyline = 0.80 * (1 - x.abs() ** (6 if name == "mesa" else 2.4)).clamp_min(0) + edge * (1 - x.abs())
         facet = 0.75 + 0.45 * x + 0.16 * rough + 0.2 * (y - 0.4)
         if name == "mesa":
             facet = facet - 0.1 * (y * 38 + rough).sin()
-        c.paint(c.inside((y - top) * 0.7) * c.inside(-y), tint, facet.clamp(0.2, 1.35))
+        c.paint(c.inside((y - skyline) * 0.7) * c.inside(-y), tint, facet.clamp(0.2, 1.35))
     elif name == "barn":
         c.paint(c.box(-0.75, 0.75, 0, 0.55), (0.60, 0.22, 0.18), (0.8 + 0.08 * (x * 50).sin()))
         c.paint(
@@ -405,7 +406,8 @@ class _Drive:
         along = t / max(frames - 1, 1)
 
         # the path: speed, curves, hills, a hand that corrects, a vehicle that shakes
-        pace = _uniform(g, 1.2, 1.6).item() * (0.9 if any(b.shade > 0.5 for b in self.biomes) else 1)  # slower in woods
+        slower = sum(0.15 for biome in self.biomes if biome.shade > 0)  # where trees stand close
+        pace = _uniform(g, 1.2, 1.6).item() * (1 - slower)
         speed = pace * (1 + 0.16 * (t / 47 + _uniform(g, 0, 6)).sin() + 0.06 * (t / 13 + _uniform(g, 0, 6)).sin())
         self.s = 100 + speed.cumsum(0)
         length = float(self.s[-1]) + 1000
@@ -414,7 +416,7 @@ class _Drive:
         self.lane = _uniform(g, 1.6, 1.9) + 0.18 * (t / 29 + _uniform(g, 0, 6)).sin()
         shake = _Wave(g, frames + 502, [(1, 31), (1, 17), (0.9, 10.3), (0.7, 7.3)])
         rough = _uniform(g, 0.7, 1.2)
-        pitch = 0.0020 * rough * shake(t) + 0.8 * self.hills(self.s, slope=True)
+        pitch = 0.0018 * rough * shake(t) + 0.8 * self.hills(self.s, slope=True)
         self.yaw = 0.0020 * rough * shake(t + 500) + self.curves(self.s + 8, slope=True)
         self.horizon = self.H * 0.47 + self.focal * pitch
 
@@ -483,6 +485,9 @@ class _Drive:
         clouds = _noise(g, 128, 512, 1.9, 3)
         self.clouds = self._float(clouds)[None, None]
         self.ridges = self._float(self._draw_ridges(g))
+        drops = F.avg_pool2d(_noise(g, 2 * self.H, 2 * self.W, 0)[None, None], (self.H // 8 * 2 + 1, 1), 1)[0, 0]
+        self.drops = self._float((drops / drops.std() - 1.2).clamp_min(0))  # streaks, laid anew over each frame
+        self.drop_at = torch.rand(frames, 2, generator=g).tolist()
         self._place(random.Random(repr((seed, index))))
 
     def _float(self, x: Tensor) -> Tensor:
@@ -598,6 +603,13 @@ class _Drive:
         self._layers(a, b, image)
         self._billboards(a, b, image.view(-1, 4))
         image = image[..., :3].permute(0, 3, 1, 2).contiguous()
+        for t in range(a, b):
+            if self.rain[t] > 0:
+                y, x = (int(p * (n - m)) for p, n, m in zip(self.drop_at[t], self.drops.shape, (self.H, self.W)))
+                strength = 0.05 * float(self.rain[t])
+                image[t - a].lerp_(
+                    self._float(self.haze[t])[:, None, None], strength * self.drops[y : y + self.H, x : x + self.W]
+                )
         return image.clamp_(0, 1).sqrt_().mul_(255).add_(0.5).to(torch.uint8)
 
     def _layers(self, a: int, b: int, image: Tensor) -> None:

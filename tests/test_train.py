@@ -30,9 +30,7 @@ def small(name: str, **values) -> rt.Recipe:
 
 
 def finish(recipe, film, **how):
-    last = None
-    for last in rt.train(recipe, film, preview_every=1e9, **how):
-        pass
+    *_, last = rt.train(recipe, film, preview_every=1e9, **how)
     return last
 
 

@@ -10,7 +10,7 @@ from .. import measure
 from ..errors import RoadtripError
 from ..teacher_forcing import as_float, rollout
 from .charts import lag_profiles, step_sizes
-from .garage import ROAD, Garage, held_out_starts, nearest, real_after, told, with_gap_of
+from .garage import ROAD, Garage, held_out_starts, nearest, real_after, shipped_names, told, with_gap_of
 from .player import chart, drawn, payload, player
 from .scrub_tab import range_of_starts
 
@@ -85,11 +85,11 @@ def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, Any,
         "that sees *single* frames stopped it. Here are both, from the same two frames, beside the real road."
     )
     with gr.Row():
-        left = gr.Dropdown([], label="First model", interactive=True)
-        right = gr.Dropdown([], label="Second model", interactive=True)
+        left = gr.Dropdown(shipped_names(), label="First model", interactive=True)
+        right = gr.Dropdown(shipped_names(), label="Second model", interactive=True)
         film = gr.Dropdown([ROAD], value=ROAD, label="Film", interactive=True)
         start = gr.Slider(
-            0, 1000, 0, step=1, label="Start frame", info="Index of f1, on film the first model has not seen."
+            0, 10**6, 0, step=1, label="Start frame", info="Index of f1, on film the first model has not seen."
         )
     with gr.Row():
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
@@ -108,10 +108,15 @@ def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, Any,
             gr.Markdown("D(1), solid: from one frame to the next. D(2), dotted: to the one after that.",
                         elem_classes="rt-note")  # fmt: skip
     inputs, outputs = [garage, left, right, film, start, lossless], [show, lags, sizes, words]
-    how = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
+    how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     go.click(look, inputs, outputs, api_name="compare", **how)
-    draw = {"fn": look, "inputs": inputs, "outputs": outputs, "api_name": False} | how
-    place = {"fn": range_of_starts, "inputs": [garage, left, film], "outputs": start, "api_name": False} | how
+    draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs, "api_visibility": "private"} | how
+    place: dict[str, Any] = {
+        "fn": range_of_starts,
+        "inputs": [garage, left, film],
+        "outputs": start,
+        "api_visibility": "private",
+    } | how
     for listen in (right.input, lossless.input, start.release):
         listen(**draw)
     for menu in (left, film):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
 from torch import Tensor
 
 from ..checkpoint import MODEL, load
@@ -90,7 +89,7 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
         for file in files:
             target = Path(folder) / Path(file).name
             if not target.exists():
-                os.symlink(Path(file).resolve(), target)
+                target.symlink_to(Path(file).resolve())
         film = open_film(folder, gap=wanted, progress=report, cache=False)
     from dataclasses import replace
 

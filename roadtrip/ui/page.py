@@ -27,28 +27,27 @@ def theme() -> gr.themes.Base:
 def build() -> gr.Blocks:
     gr.set_static_paths([plotly_folder()])
     with gr.Blocks(title="Roadtrip", analytics_enabled=False) as page:
-        garage = gr.State()
+        garage = gr.State(Garage())
         gr.Markdown(HELLO)
         with gr.Tabs():
             with gr.Tab("Compare"):
                 left, right, compare_film, compare, compare_place = compare_tab.build(garage)
             with gr.Tab("Train"):
-                train_film, changed = train_tab.build(garage)
+                changed = train_tab.build(garage)
             with gr.Tab("Scrub"):
                 model, scrub_film, scrub, place = scrub_tab.build(garage)
         menus = [left, right, model, compare_film, scrub_film]
-        arrival = page.load(open_garage, None, [garage, *menus], api_name=False, show_progress="hidden")
+        arrival = page.load(open_menus, garage, menus, api_visibility="private", show_progress="hidden")
         arrival.then(**compare_place).then(**compare).then(**place).then(**scrub)
         for event in changed:
-            event.then(refresh, [garage, *menus], menus, api_name=False, show_progress="hidden")
+            event.then(refresh, [garage, *menus], menus, api_visibility="private", show_progress="hidden")
     # the road is rendered while the visitor's browser is still loading the page
     threading.Thread(target=rendered_road, daemon=True).start()
     return page
 
 
-def open_garage() -> tuple[Any, ...]:
-    """A new visitor's garage, and the menus as they open: the pair beside the single frame."""
-    garage = Garage()
+def open_menus(garage: Garage) -> tuple[Any, ...]:
+    """The menus as they open: the pair beside the single frame."""
     names = garage.model_names()
 
     def menu(wanted: str, otherwise: int) -> Any:
@@ -56,7 +55,7 @@ def open_garage() -> tuple[Any, ...]:
         return gr.update(choices=names, value=value)
 
     films = gr.update(choices=garage.film_names())
-    return garage, menu("v3-pair", 0), menu("v3-single", 1), menu("v2", 0), films, films
+    return menu("v3-pair", 0), menu("v3-single", 1), menu("v2", 0), films, films
 
 
 def refresh(garage: Garage, left: str, right: str, model: str, *films: str) -> list[Any]:

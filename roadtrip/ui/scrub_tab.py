@@ -15,7 +15,7 @@ from ..model import NextFrame
 from ..pictures import write
 from ..teacher_forcing import as_float, rollout
 from .charts import error_curves
-from .garage import ROAD, Garage, held_out_starts, nearest, real_after, told, with_gap_of
+from .garage import ROAD, Garage, held_out_starts, nearest, real_after, shipped_names, told, with_gap_of
 from .player import chart, drawn, payload, player
 
 LONGEST = 256
@@ -99,9 +99,9 @@ def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, Any, Any]:
         "what really came and beside what needs no network at all."
     )
     with gr.Row():
-        model = gr.Dropdown([], label="Model", interactive=True)
+        model = gr.Dropdown(shipped_names(), label="Model", interactive=True)
         film = gr.Dropdown([ROAD], value=ROAD, label="Film", interactive=True)
-        start = gr.Slider(0, 1000, 0, step=1, label="Start frame", info="Index of f1, on film the model has not seen.")
+        start = gr.Slider(0, 10**6, 0, step=1, label="Start frame", info="Index of f1, on film the model has not seen.")
         horizon = gr.Slider(1, LONGEST, 64, step=1, label="Horizon", info="How many frames to generate.")
     with gr.Row():
         go = gr.Button("Drive on", variant="primary", elem_id="rt-drive")
@@ -121,10 +121,15 @@ def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, Any, Any]:
         elem_classes="rt-note",
     )
     inputs, outputs = [garage, model, film, start, horizon, lossless], [show, errors, words]
-    how = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
+    how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     go.click(look, inputs, outputs, api_name="scrub", **how)
-    draw = {"fn": look, "inputs": inputs, "outputs": outputs, "api_name": False} | how
-    place = {"fn": range_of_starts, "inputs": [garage, model, film], "outputs": start, "api_name": False} | how
+    draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs, "api_visibility": "private"} | how
+    place: dict[str, Any] = {
+        "fn": range_of_starts,
+        "inputs": [garage, model, film],
+        "outputs": start,
+        "api_visibility": "private",
+    } | how
     for listen in (lossless.input, start.release, horizon.release):
         listen(**draw)
     for menu in (model, film):

@@ -109,8 +109,8 @@ def package(garage: Garage, film_name: str, recipe_name: str, seed: float) -> st
         return str(out / f"{folder.name}.zip")
 
 
-def build(garage: gr.State) -> tuple[gr.Dropdown, list[Any]]:
-    """The tab; returns the film menu and the events after which the other tabs' menus are out of date."""
+def build(garage: gr.State) -> list[Any]:
+    """The tab; returns the events after which the other tabs' menus are out of date."""
     gr.Markdown(
         "Pick film and a version, and watch it learn. The film's last fifth is held out: the rollout below starts "
         "there, on road the network has never seen. *Teacher forcing* is the post's word for v2's second step on its "
@@ -168,12 +168,12 @@ def build(garage: gr.State) -> tuple[gr.Dropdown, list[Any]]:
         status,
         status,
         cancels=[training],
-        api_name=False,
+        api_visibility="private",
     )
     taken = use.click(_upload_with_progress, [garage, files, gap], [film, about], api_name="upload")
-    film.change(describe, [garage, film], about, show_progress="hidden", api_name=False)
+    film.change(describe, [garage, film], about, show_progress="hidden", api_visibility="private")
     fetch.click(package, [garage, film, recipe, seed], fetch, api_name="checkpoint")
-    return film, [training, stopping, taken]
+    return [training, stopping, taken]
 
 
 def _upload_with_progress(

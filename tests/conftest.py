@@ -1,0 +1,36 @@
+"""What several test files share: a served app with tiny stand-in checkpoints. Sets OpenMP to wait without spinning."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import pytest
+
+import roadtrip as rt
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Each recipe after three steps of a tiny network: models that run, not models that are any good."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    film = rt.open_film("scenery")
+    for name, recipe in rt.RECIPES.items():
+        small = replace(recipe, width=8, depth=1, judge_width=8, batch=2)
+        for p in rt.train(small, film, steps=3, preview_every=1e9):
+            rt.save(folder / name, p)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def served(checkpoints):
+    """The app's address."""
+    os.environ["ROADTRIP_CHECKPOINTS"] = str(checkpoints)
+    import app
+
+    _, address, _ = app.launch(prevent_thread_lock=True, quiet=True)
+    return address

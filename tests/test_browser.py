@@ -1,0 +1,107 @@
+"""The app as a visitor uses it, in Chromium: a first look, a training, scrubbing that never asks the server."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+QUIET = ["disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update"]
+ARGUMENTS = ["--no-sandbox", "--headless", *(f"--{a}" for a in QUIET), "--disable-sync"]
+
+if CHROMIUM is None and os.environ.get("CI") != "true":
+    pytest.skip("there is no Chromium on the PATH", allow_module_level=True)
+
+from playwright.sync_api import sync_playwright
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert CHROMIUM, "CI needs Chromium: `make test` installs it where it can"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, served):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.troubles, page.requests = [], []
+    page.on("console", lambda m: page.troubles.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: page.troubles.append(str(e)))
+    page.on("request", lambda r: page.requests.append(r.url))
+    page.goto(served)
+    yield page
+    page.close()
+
+
+def player(page, name):
+    root = page.locator(f"#{name} [data-testid=player]")
+    page.wait_for_function(
+        f"document.querySelector('#{name} [data-testid=player]')?.dataset.frames > 1", timeout=90_000
+    )
+    return root
+
+
+def pixels(root, view):
+    """A fingerprint of what a canvas shows."""
+    return (
+        root.locator("canvas")
+        .nth(view)
+        .evaluate(
+            """canvas => { const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        let sum = 0; for (let i = 0; i < data.length; i++) sum = (sum * 31 + data[i]) % 1000000007; return sum; }"""
+        )
+    )
+
+
+def test_opens_on_a_result(page, served):
+    root = player(page, "rt-compare-player")
+    assert root.locator("figure").count() == 3 and int(root.get_attribute("data-frames")) == 64
+    page.wait_for_function("document.querySelector('#rt-lags .rt-chart')?.dataset.drawn >= 1")
+    assert "oscillat" in page.locator("#rt-verdict").inner_text()
+    elsewhere = [u for u in page.requests if not u.startswith((served, "data:", "blob:"))]
+    assert elsewhere == [] and page.troubles == []
+
+
+def test_scrubbing_asks_the_server_for_nothing(page):
+    page.get_by_role("tab", name="Scrub").click()
+    root = player(page, "rt-scrub-player")
+    slider = root.get_by_test_id("player-slider")
+    time.sleep(1)  # whatever the page still has under way
+    page.requests.clear()
+    seen = set()
+    for frame in (0, 5, 20, 40):
+        slider.fill(str(frame))
+        assert root.get_attribute("data-frame") == str(frame)
+        seen.add(pixels(root, 0))
+    assert len(seen) == 4
+    root.press("Home")
+    root.press("ArrowRight")
+    assert root.get_attribute("data-frame") == "1"
+    root.press("End")
+    assert int(root.get_attribute("data-frame")) == int(root.get_attribute("data-frames")) - 1
+    assert [u for u in page.requests if not u.startswith(("data:", "blob:"))] == []
+    assert page.troubles == []
+
+
+def test_train_stop_and_scrub_what_was_learned(page):
+    player(page, "rt-compare-player")
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#rt-seconds input").fill("60")
+    page.locator("#rt-start").click()
+    page.wait_for_function("/step \\d+/.test(document.querySelector('#rt-status').innerText)", timeout=90_000)
+    root = player(page, "rt-train-player")
+    assert root.locator("figure").count() == 2
+    page.wait_for_function("document.querySelector('#rt-losses .rt-chart')?.dataset.drawn >= 2", timeout=60_000)
+    page.locator("#rt-stop").click()
+    page.wait_for_function("document.querySelector('#rt-status').innerText.includes('stopped')", timeout=30_000)
+
+    page.get_by_role("tab", name="Scrub").click()
+    menu = page.get_by_label("Model", exact=True)
+    menu.click()
+    page.get_by_role("option", name="(yours)").click()
+    page.wait_for_function("document.querySelector('#rt-words').innerText.includes('baseline')", timeout=60_000)
+    assert page.troubles == []
