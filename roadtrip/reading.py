@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
@@ -78,7 +77,11 @@ def _read_folder(folder: Path, size: tuple[int, int], report: Report) -> Footage
         raise RoadtripError(
             f"There are no stills in {folder.name or folder}; give a folder with jpg, png or webp pictures."
         )
-    return _read_stills([(p.name, partial(p.open, "rb")) for p in files], size, report, folder.name)
+    return _read_stills([(p.name, _opener(p)) for p in files], size, report, folder.name)
+
+
+def _opener(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")
 
 
 def _is_still(path: Path) -> bool:

@@ -109,14 +109,10 @@ def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, Any,
                         elem_classes="rt-note")  # fmt: skip
     inputs, outputs = [garage, left, right, film, start, lossless], [show, lags, sizes, words]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
+    private: dict[str, Any] = how | {"api_visibility": "private"}
     go.click(look, inputs, outputs, api_name="compare", **how)
-    draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs, "api_visibility": "private"} | how
-    place: dict[str, Any] = {
-        "fn": range_of_starts,
-        "inputs": [garage, left, film],
-        "outputs": start,
-        "api_visibility": "private",
-    } | how
+    draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs} | private
+    place: dict[str, Any] = {"fn": range_of_starts, "inputs": [garage, left, film], "outputs": start} | private
     for listen in (right.input, lossless.input, start.release):
         listen(**draw)
     for menu in (left, film):

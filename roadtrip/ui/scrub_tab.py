@@ -122,14 +122,10 @@ def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, Any, Any]:
     )
     inputs, outputs = [garage, model, film, start, horizon, lossless], [show, errors, words]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
+    private: dict[str, Any] = how | {"api_visibility": "private"}
     go.click(look, inputs, outputs, api_name="scrub", **how)
-    draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs, "api_visibility": "private"} | how
-    place: dict[str, Any] = {
-        "fn": range_of_starts,
-        "inputs": [garage, model, film],
-        "outputs": start,
-        "api_visibility": "private",
-    } | how
+    draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs} | private
+    place: dict[str, Any] = {"fn": range_of_starts, "inputs": [garage, model, film], "outputs": start} | private
     for listen in (lossless.input, start.release, horizon.release):
         listen(**draw)
     for menu in (model, film):
