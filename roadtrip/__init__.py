@@ -12,6 +12,7 @@ from .recipes import RECIPES, Recipe
 from .train import Progress, train
 from .measure import Evaluation, Oscillation, evaluate, oscillation
 from .checkpoint import load, save
+from .pictures import sheet, write
 from .version import VERSION as __version__
 
 __all__ = [
@@ -33,5 +34,7 @@ __all__ = [
     "oscillation",
     "load",
     "save",
+    "sheet",
+    "write",
     "__version__",
 ]
