@@ -12,7 +12,7 @@ from tqdm import tqdm
 import roadtrip as rt
 
 HERE = Path(__file__).parent
-SEED, STEPS = 0, 1500
+SEED, STEPS = 0, 600
 
 
 def made(folder: Path, recipe: rt.Recipe, film: rt.Film) -> bool:

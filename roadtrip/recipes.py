@@ -83,7 +83,7 @@ class Recipe:
 
 def _v3(name: str, judge_frames: int) -> Recipe:
     return Recipe(
-        name, unroll=2, l1_weight=30.0, gan_weight=1.0, judge_frames=judge_frames, learning_rate=4e-4, beta1=0.5
+        name, unroll=2, l1_weight=100.0, gan_weight=1.0, judge_frames=judge_frames, learning_rate=4e-4, beta1=0.5
     )
 
 
