@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,3 +98,19 @@ def test_not_there_or_cut_off(folder, tmp_path):
     (folder / MODEL).write_bytes((2**62).to_bytes(8, "little") + b"{}")
     with pytest.raises(rt.RoadtripError, match="not a safetensors"):
         rt.load(folder)
+
+
+SHIPPED = sorted((Path(__file__).parents[1] / "checkpoints").glob(f"*/{MODEL}"))
+
+
+def test_every_recipe_is_shipped():
+    assert {file.parent.name for file in SHIPPED} == set(rt.RECIPES)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.parent.name)
+def test_shipped_checkpoints_drive(file):
+    assert file.stat().st_size <= 8e6
+    model = rt.load(file.parent)
+    assert rt.Recipe.from_dict(model.provenance["recipe"]) == rt.RECIPES[file.parent.name]
+    f1, f2 = torch.rand(2, 3, 72, 128, generator=torch.Generator().manual_seed(0))
+    assert rt.rollout(model, f1, f2, 2).isfinite().all()
