@@ -11,8 +11,7 @@ app: $(VENV)/.ready
 	$(BIN)/python app.py
 
 test: $(VENV)/.ready-test browser
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 tests notebooks
 
 lint: $(VENV)/.ready-lint
 	$(BIN)/ruff check .

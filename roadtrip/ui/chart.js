@@ -17,10 +17,13 @@ async function show(value) {
   const axis = a => ({ gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true, ...a });
   const layout = {
     ...value.figure.layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: ink, size: 12 },
+    hoverlabel: { bgcolor: dark() ? '#222' : '#fff', font: { color: ink } },
     xaxis: axis(value.figure.layout.xaxis), yaxis: axis(value.figure.layout.yaxis),
   };
   await Plotly.react(box, value.figure.data, layout, { displayModeBar: false, responsive: true });
   box.dataset.drawn = (+box.dataset.drawn || 0) + 1;
 }
+// a chart that was drawn while its tab was closed has no width until it is seen
+new ResizeObserver(() => { if (box.dataset.drawn && box.offsetWidth) window.Plotly.Plots.resize(box); }).observe(box);
 watch('value', () => show(props.value));
 show(props.value);

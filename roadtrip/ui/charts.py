@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-# Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds
-COLOURS = {
-    "model": "#D55E00",
-    "copy_last": "#0072B2",
-    "linear": "#009E73",
-    "mean_frame": "#999999",
-    "real film": "#999999",
-    "l1": "#D55E00",
-    "generator": "#CC79A7",
-    "discriminator": "#56B4E9",
-}
-PAIR = ("#D55E00", "#0072B2")
+# Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds. A recipe has one everywhere.
+RECIPE = {"v1": "#E69F00", "v2": "#009E73", "v3-pair": "#D55E00", "v3-single": "#0072B2", "lstm": "#CC79A7"}
+OTHER, GREY = "#56B4E9", "#8C8C8C"
+# what is no model is never a solid line: colour and dash
+BASELINES = {"copy_last": (OTHER, "dash"), "linear": (GREY, "dot"), "mean_frame": (GREY, "dashdot")}
+LOSSES = {"l1": "#D55E00", "generator": "#CC79A7", "discriminator": "#0072B2"}
+MOST_POINTS = 400  # of a live curve: more can't be told apart, and all of them travel at every tick
 NAMES = {
-    "model": "model",
     "copy_last": "copy the last frame",
     "linear": "linear extrapolation",
     "mean_frame": "mean training frame",
@@ -28,7 +22,8 @@ Values = list[float | None]
 
 def _figure(data: list[dict[str, Any]], x: str, y: str, **layout: Any) -> dict[str, Any]:
     base = {
-        "margin": {"l": 50, "r": 10, "t": 64, "b": 40},
+        "margin": {"l": 50, "r": 10, "t": 24, "b": 40},
+        "showlegend": True,
         "xaxis": {"title": {"text": x}},
         "yaxis": {"title": {"text": y}},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
@@ -45,10 +40,20 @@ def _line(name: str, x: list[Any], y: Values, colour: str, dash: str = "solid", 
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line} | more
 
 
-def error_curves(psnr: dict[str, Values], unroll: int) -> dict[str, Any]:
+def colours(recipes: list[str]) -> list[str]:
+    """A colour for each of the models that stand in one chart, by the names of their recipes."""
+    found: list[str] = []
+    for recipe in recipes:
+        colour = RECIPE.get(recipe, OTHER)
+        found.append(OTHER if colour in found else colour)
+    return found
+
+
+def error_curves(psnr: dict[str, Values], unroll: int, name: str = "model", recipe: str = "") -> dict[str, Any]:
     """PSNR over the horizon, model and baselines; how far training unrolled is marked."""
     x = list(range(1, len(psnr["model"]) + 1))
-    lines = [_line(NAMES[m], x, y, COLOURS[m], "solid" if m == "model" else "dash") for m, y in psnr.items()]
+    lines = [_line(name, x, psnr["model"], RECIPE.get(recipe, RECIPE["v3-pair"]))]
+    lines += [_line(NAMES[m], x, y, *BASELINES[m]) for m, y in psnr.items() if m != "model"]
     mark = {"type": "line", "x0": unroll, "x1": unroll, "yref": "paper", "y0": 0, "y1": 1}
     note = {"x": unroll, "y": 0, "yref": "paper", "text": "trained to here", "showarrow": False, "xanchor": "left"}
     shapes = [mark | {"line": {"dash": "dot", "width": 1, "color": "#999"}}]
@@ -59,27 +64,32 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:
     """Losses over training steps, on a log axis where all are positive."""
     positive = all(v > 0 for points in curves.values() for _, v in points)
     lines = [
-        _line(NAMES.get(n, n), [s for s, _ in points], [v for _, v in points], COLOURS.get(n, "#999"))
-        for n, points in curves.items()
+        _line(NAMES.get(n, n), [s for s, _ in points], [v for _, v in points], LOSSES.get(n, GREY))
+        for n, points in ((n, _thinned(points)) for n, points in curves.items())
     ]
     return _figure(lines, "training step", "loss", yaxis={"type": "log" if positive else "linear"})
 
 
-def lag_profiles(profiles: dict[str, Values]) -> dict[str, Any]:
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Evenly spaced ones of many points, the last always among them."""
+    return points[::-1][:: len(points) // MOST_POINTS + 1][::-1]
+
+
+def lag_profiles(profiles: dict[str, Values], recipes: list[str], real: Values | None = None) -> dict[str, Any]:
     """r(p) = D(p) / D(1) for each model, and for real film: a two-cycle dips at p = 2, 4, 6, 8."""
-    lines = []
-    for i, (name, profile) in enumerate(profiles.items()):
-        real = name == "real film"
-        colour = COLOURS["real film"] if real else PAIR[i % 2]
-        x = list(range(1, len(profile) + 1))
-        lines.append(_line(name, x, profile, colour, "dash" if real else "solid", mode="lines+markers"))
+    lines = [
+        _line(name, list(range(1, len(profile) + 1)), profile, colour, mode="lines+markers")
+        for (name, profile), colour in zip(profiles.items(), colours(recipes))
+    ]
+    if real is not None:
+        lines.append(_line("real film", list(range(1, len(real) + 1)), real, GREY, "dash", mode="lines+markers"))
     return _figure(lines, "frames apart, p", "D(p) / D(1)", yaxis={"rangemode": "tozero"})
 
 
-def step_sizes(sizes: dict[str, Values]) -> dict[str, Any]:
+def step_sizes(sizes: dict[str, tuple[Values, Values]], recipes: list[str]) -> dict[str, Any]:
     """How far each frame is from the one before, and from the one before that: in a two-cycle the second nears 0."""
     lines = []
-    for i, (name, values) in enumerate(sizes.items()):
-        colour, dash = PAIR[i // 2 % 2], "solid" if i % 2 == 0 else "dot"
-        lines.append(_line(name, list(range(1, len(values) + 1)), values, colour, dash))
+    for (name, both), colour in zip(sizes.items(), colours(recipes)):
+        for p, dash, values in zip((1, 2), ("solid", "dot"), both):
+            lines.append(_line(f"{name}: D({p})", list(range(1, len(values) + 1)), values, colour, dash))
     return _figure(lines, "frames ahead", "mean |difference|", yaxis={"rangemode": "tozero"})

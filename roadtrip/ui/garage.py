@@ -1,15 +1,23 @@
-"""What one visitor has at hand: films and models, shipped, uploaded or trained here. Shared by the tabs."""
+"""What one visitor has at hand: films and models, shipped, uploaded or trained here. Shared by the tabs.
+
+Says in one sentence what went wrong; knows nothing of players and charts.
+"""
 
 from __future__ import annotations
 
+import html
+import logging
+import math
 import os
+import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 from torch import Tensor
@@ -18,9 +26,11 @@ from ..checkpoint import MODEL, load
 from ..errors import RoadtripError
 from ..film import Film, open_film
 from ..model import NextFrame
+from ..recipes import RECIPES
 
 ROAD = "the rendered road"
-MOST_KEPT = 6  # trained models and uploaded films a visitor keeps
+MOST_MODELS, MOST_FILMS = 6, 2  # a visitor keeps, the newest; a film of 16,000 stills is 440 MB
+T = TypeVar("T")
 
 
 def checkpoints() -> Path:
@@ -32,9 +42,17 @@ def _shipped(folder: str) -> NextFrame:
     return load(folder)
 
 
+_rendering = threading.Lock()  # whoever comes while the road is being rendered waits for it and renders no second one
+
+
 @lru_cache(maxsize=1)
-def rendered_road() -> Film:
+def _rendered_road() -> Film:
     return open_film("scenery")
+
+
+def rendered_road() -> Film:
+    with _rendering:
+        return _rendered_road()
 
 
 @dataclass
@@ -43,6 +61,9 @@ class Garage:
 
     films: dict[str, Film] = field(default_factory=dict)
     models: dict[str, NextFrame] = field(default_factory=dict)
+    newest: str | None = None  # the model that was trained last
+    # what is ready to download; made when first needed (a copy of an empty garage has none), gone with the visitor
+    _outbox: tempfile.TemporaryDirectory[str] | None = None
 
     def film_names(self) -> list[str]:
         return [ROAD, *self.films]
@@ -64,25 +85,44 @@ class Garage:
             raise RoadtripError("Choose a model; train one in the Train tab if there is none.")
         return _shipped(str(checkpoints() / name))
 
-    def keep(self, shelf: dict[str, Any], name: str, thing: Any) -> None:
-        shelf[name] = thing
-        while len(shelf) > MOST_KEPT:
-            shelf.pop(next(iter(shelf)))
+    def keep_film(self, film: Film) -> None:
+        _shelve(self.films, film.name, film, MOST_FILMS)
+
+    def keep_model(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
+        """`instead_of`: what the same run was called when it had fewer steps."""
+        if instead_of is not None:
+            self.models.pop(instead_of, None)
+        _shelve(self.models, name, model, MOST_MODELS)
+        self.newest = name
+
+    def outbox(self) -> Path:
+        if self._outbox is None:
+            self._outbox = tempfile.TemporaryDirectory()
+        return Path(self._outbox.name)
+
+
+def _shelve(shelf: dict[str, T], name: str, thing: T, most: int) -> None:
+    shelf.pop(name, None)
+    shelf[name] = thing
+    while len(shelf) > most:
+        shelf.pop(next(iter(shelf)))
 
 
 def shipped_names() -> list[str]:
     """Shipped checkpoints, in story order where a recipe of that name is known."""
-    from ..recipes import RECIPES
-
     there = {p.parent.name for p in checkpoints().glob(f"*/{MODEL}")}
     return [n for n in RECIPES if n in there] + sorted(there - set(RECIPES))
+
+
+def recipe_of(model: NextFrame) -> str:
+    return str(model.provenance.get("recipe", {}).get("name", ""))
 
 
 def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, str], None]) -> Film:
     """A visitor's files as a film: stills, one zip or one video."""
     if not files:
         raise RoadtripError("Choose stills, a zip of stills or a video first.")
-    wanted = gap.strip() or None
+    wanted = (gap or "").strip() or None
     if len(files) == 1 and Path(files[0]).suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
         return open_film(files[0], gap=wanted, progress=report, cache=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,36 +131,49 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
             if not target.exists():
                 target.symlink_to(Path(file).resolve())
         film = open_film(folder, gap=wanted, progress=report, cache=False)
-    from dataclasses import replace
-
     return replace(film, name="your stills")
 
 
-def held_out_starts(film: Film, model: NextFrame) -> Tensor:
-    """Where a rollout may begin on film that the model has not seen; anywhere, if the model comes from other film."""
+# --- where a rollout begins, and the film it is held against --------------------------------------------------------
+
+
+def held_out_starts(film: Film, model: NextFrame, frames: int = 2) -> Tensor:
+    """Where clips of `frames` may begin on film that the model has not seen; anywhere, if it comes from other film."""
     held_out = float(model.provenance.get("held_out", 0.2))
-    same = model.provenance.get("film", {}).get("fingerprint") == film.fingerprint
-    starts = film.starts(2, "held_out" if same and held_out else "all", held_out)
-    return starts if len(starts) else film.starts(2, "all")
+    part = "held_out" if trained_on(film, model) and held_out else "all"
+    starts = film.starts(frames, part, held_out)
+    return starts if len(starts) or frames > 2 else film.starts(2, "all")
 
 
-def nearest(starts: Tensor, start: float) -> int:
-    return int(starts[(starts - round(start)).abs().argmin()])
+def first_start(film: Film, model: NextFrame, horizon: int) -> int:
+    """A start whose real film reaches as far as the horizon, where there is one; the middle one of those."""
+    starts = held_out_starts(film, model, 2 + horizon)
+    if not len(starts):
+        starts = held_out_starts(film, model)
+    return int(starts[len(starts) // 2])
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """What the user got wrong, as a message in the page; anything else without its details."""
-    try:
-        yield
-    except RoadtripError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+def nearest(starts: Tensor, start: float | None) -> int:
+    return int(starts[(starts - round(number(start, "a start frame"))).abs().argmin()])
+
+
+def trained_on(film: Film, model: NextFrame) -> bool:
+    return bool(model.provenance.get("film", {}).get("fingerprint") == film.fingerprint)
 
 
 def with_gap_of(film: Film, model: NextFrame) -> Film:
     """Film as the model was trained on it, if it was; else as it is."""
-    facts = model.provenance.get("film", {})
-    return film.with_gap(facts["gap"]) if facts.get("fingerprint") == film.fingerprint else film
+    return film.with_gap(model.provenance["film"]["gap"]) if trained_on(film, model) else film
+
+
+def elsewhere(name: str, film: Film, model: NextFrame) -> str:
+    """What to know of a model that meets other film, or another gap, than it was trained on; else nothing."""
+    known = model.provenance.get("film", {})
+    if not trained_on(film, model):
+        return f" {plain(name)} was trained on {plain(known.get('name', 'other film'))}, not on this film."
+    if known.get("gap") != film.gap:
+        return f" {plain(name)} was trained at gap {known.get('gap')}, here the gap is {film.gap}."
+    return ""
 
 
 def real_after(film: Film, start: int, horizon: int) -> Tensor:
@@ -130,10 +183,61 @@ def real_after(film: Film, start: int, horizon: int) -> Tensor:
     return film.frames[start + 2 * film.gap : last : film.gap]
 
 
-def gpu(function: Any) -> Any:
-    """Borrows a GPU for the length of a call on a ZeroGPU Space; elsewhere the function itself."""
+_looking = threading.Lock()  # two visitors who arrive together wait for one computation instead of doing it twice
+
+
+@lru_cache(maxsize=8)
+def _known_look(look: Callable[..., T], folder: str, choices: tuple[Any, ...]) -> T:
+    return look(Garage(), *choices)
+
+
+def shared_look(look: Callable[..., T], garage: Garage, *choices: Any) -> T:
+    """look(garage, *choices), remembered for all visitors where nothing of this one's own is chosen."""
+    if (garage.models.keys() | garage.films.keys()).intersection(choices):
+        return look(garage, *choices)
+    with _looking:
+        return _known_look(look, str(checkpoints()), choices)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What the user got wrong, as one sentence in the page; anything else as our fault, its details in the log only."""
+    try:
+        yield
+    except gr.Error:
+        raise
+    except RoadtripError as error:
+        raise complaint(str(error)) from None
+    except Exception:
+        logging.getLogger("roadtrip").exception("unexpected")
+        raise complaint("That went wrong, and not by your doing; try again, or with other settings.") from None
+
+
+def complaint(sentence: str) -> gr.Error:
+    """The message is shown as HTML, and a sentence may hold the name of an uploaded file."""
+    return gr.Error(html.escape(sentence, quote=False), print_exception=False)
+
+
+def number(value: float | None, what: str) -> float:
+    """A field's number; raises RoadtripError where it was left empty."""
+    if value is None or not math.isfinite(value):
+        raise RoadtripError(f"A field is empty: fill in {what}.")
+    return float(value)
+
+
+def plain(text: str) -> str:
+    """Text that Markdown takes literally: names of films come from uploaded files."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~$])", r"\\\1", text)
+
+
+def gpu(duration: Callable[..., int]) -> Callable[[T], T]:
+    """Borrows a GPU for the length of a call on a ZeroGPU Space, `duration` seconds of the call's arguments at most;
+    elsewhere the function itself."""
     try:
         import spaces
     except ImportError:
-        return function
-    return spaces.GPU(duration=120)(function)
+        return lambda function: function
+    return spaces.GPU(duration=duration)  # type: ignore[no-any-return]

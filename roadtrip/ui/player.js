@@ -1,17 +1,20 @@
 // One playhead over several views, drawn on canvases from sprite sheets: scrubbing never asks the server.
+// A flip at full rate flashes: nothing plays by itself for who has asked for less motion.
 // Runs once at mount; `props.value` is the payload that player.py makes.
 const root = element.querySelector('.rt-player');
 const views = root.querySelector('.rt-views');
 const slider = root.querySelector('input');
 const label = root.querySelector('.rt-label');
 const [back, play, next] = root.querySelectorAll('button');
+const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
 let film = null, frame = 0, timer = null, loads = 0;
 
 function draw() {
   if (!film) return;
   film.views.forEach((view, i) => {
-    const canvas = views.children[i].querySelector('canvas'), context = canvas.getContext('2d');
+    const [caption, canvas] = views.children[i].children, context = canvas.getContext('2d');
     context.clearRect(0, 0, film.width, film.height);
+    caption.textContent = frame < view.frames ? view.label : `${view.label}: the film has ended`;
     if (frame >= view.frames) return;
     const x = (frame % film.columns) * film.width, y = Math.floor(frame / film.columns) * film.height;
     context.drawImage(view.image, x, y, film.width, film.height, 0, 0, film.width, film.height);
@@ -24,7 +27,7 @@ function go(to) { if (film) { frame = Math.max(0, Math.min(film.frames - 1, to))
 function stop() { clearInterval(timer); timer = null; play.textContent = '▶'; play.setAttribute('aria-label', 'Play'); }
 function start() {
   if (!film) return;
-  timer = setInterval(() => go(frame + 1 < film.frames ? frame + 1 : 0), 1000 / film.fps);
+  timer = setInterval(() => root.isConnected ? go(frame + 1 < film.frames ? frame + 1 : 0) : stop(), 1000 / film.fps);
   play.textContent = '❚❚'; play.setAttribute('aria-label', 'Pause');
 }
 
@@ -49,7 +52,7 @@ async function show(value) {
   root.dataset.loads = loads;
   if (!kept) frame = 0;
   go(frame);
-  if (!kept && film.autoplay && !timer) start();
+  if (!kept && film.autoplay && !calm && !timer) start();
 }
 
 back.onclick = () => { stop(); go(frame - 1); };

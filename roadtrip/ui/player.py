@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ def chart(elem_id: str) -> gr.HTML:
         apply_default_css=False,
         elem_id=elem_id,
     )
+
+
+def download(
+    label: str, elem_id: str, file: Callable[..., str], inputs: list[Any], api_name: str, **how: Any
+) -> gr.Button:
+    """A button that has a file made and then saves it: gradio's own would want a second click for that."""
+    button = gr.Button(label)
+    ready = gr.DownloadButton(elem_id=elem_id, visible="hidden")
+    click = f"() => {{ setTimeout(() => document.getElementById('{elem_id}').click(), 150); }}"
+    button.click(file, inputs, ready, api_name=api_name, **how).success(None, js=click, api_visibility="private")
+    return button
 
 
 def plotly_folder() -> Path:
