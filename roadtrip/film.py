@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -120,11 +122,19 @@ class Film:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Writes the film as one file that open_film opens again, mapped into memory."""
+        """Writes the film as one file that open_film opens again, mapped into memory.
+
+        Raises RoadtripError where it can't be written.
+        """
         facts = {k: getattr(self, k) for k in ("cuts", "gap", "fps", "drives", "name", "fingerprint", "skipped")}
-        with whole_file(path) as file:
-            frames = self.frames.cpu().contiguous()
-            save_file({"frames": frames}, file, {"film": json.dumps(facts | {"version": VERSION})})
+        frames = self.frames.cpu().contiguous()
+        try:
+            with whole_file(path) as file:
+                save_file({"frames": frames}, file, {"film": json.dumps(facts | {"version": VERSION})})
+        except (SafetensorError, OSError):
+            raise RoadtripError(
+                f"Cannot write {Path(path).name}; check that it is no folder and that the disk is not full."
+            ) from None
         return Path(path)
 
 
@@ -181,9 +191,10 @@ def open_film(
 
     Raises RoadtripError, one sentence, for whatever can't be opened.
     """
-    if len(size) != 2 or not all(isinstance(n, int) and 16 <= n <= 1024 and n % 8 == 0 for n in size):
+    pair = tuple(size) if isinstance(size, (tuple, list, torch.Size)) else (size,)
+    if len(pair) != 2 or not all(isinstance(n, int) and 16 <= n <= 1024 and n % 8 == 0 for n in pair):
         raise RoadtripError(
-            f"Frames can't be {size[0]}×{size[-1]}; both sides must be divisible by 8, from 16 to 1024."
+            f"Frames can't be {'×'.join(map(str, pair))}; both sides must be divisible by 8, from 16 to 1024."
         )
     report = progress or (lambda done, total, note: None)
     sources = list(source) if isinstance(source, (list, tuple)) else [source]
@@ -202,9 +213,21 @@ def _open_one(source: str | Path | Film, size: tuple[int, int], report: Report, 
         return _resized(source, size)
     if not isinstance(source, (str, os.PathLike)):
         raise RoadtripError(f"Film can't be opened from a {type(source).__name__}; give a path, a Film or scenery.")
-    if str(source).split(":")[0] == "scenery" and not Path(source).exists():
-        return _open_scenery(str(source), size, report, cache)
-    path = Path(source).expanduser()
+    if not str(source).strip():
+        raise RoadtripError("No film was given; give a folder of stills, a zip, a video or scenery.")
+    try:
+        if str(source).split(":")[0] == "scenery" and not Path(source).exists():
+            return _open_scenery(str(source), size, report, cache)
+        return _open_path(Path(source), size, report, cache)
+    except OSError as error:
+        name = Path(source).name
+        name = name if len(name) < 60 else f"{name[:60]}…"
+        raise RoadtripError(f"{name} can't be opened: {error.strerror or 'unreadable'}; check the path.") from None
+
+
+def _open_path(path: Path, size: tuple[int, int], report: Report, cache: bool) -> Film:
+    with suppress(RuntimeError):  # there is no such user
+        path = path.expanduser()
     if path.is_file() and _is_film_file(path):
         return _resized(_load(path), size)
 
@@ -222,7 +245,7 @@ def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: boo
     from . import scenery
 
     _, _, tail = source.partition(":")
-    if tail and not tail.isdigit():
+    if tail and not (tail.isdecimal() and len(tail) < 19):
         raise RoadtripError(f"{source!r} is no scenery; write scenery, or scenery:7 for seed 7.")
     seed = int(tail or 0)
     fingerprint = scenery.fingerprint(seed, size)
@@ -264,7 +287,7 @@ def _resized(film: Film, size: tuple[int, int]) -> Film:
 
     (h, w), (height, width) = film.size, size
     scale = min(h / height, w / width)
-    crop = [round(height * scale), round(width * scale)]
+    crop = [max(1, round(height * scale)), max(1, round(width * scale))]
     frames = torch.cat([T.resize(T.center_crop(c, crop), list(size), antialias=True) for c in film.frames.split(256)])
     return replace(film, frames=frames, fingerprint=_fingerprint(frames, film.cuts))
 
@@ -284,7 +307,7 @@ def _gap(gap: int | str | None, film: Film) -> int:
             frames = max(1, round(seconds * film.fps)) if 0 < seconds < 1e6 else 0
         else:
             frames = int(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         if isinstance(error, RoadtripError):
             raise
         frames = 0
@@ -344,7 +367,7 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
 def _fingerprint(frames: Tensor, cuts: Iterable[int]) -> str:
     digest = hashlib.sha256(json.dumps([list(frames.shape), list(cuts)]).encode())
     for chunk in frames.split(256):
-        digest.update(chunk.contiguous().numpy())
+        digest.update(chunk.cpu().contiguous().numpy())
     return digest.hexdigest()
 
 
@@ -370,7 +393,7 @@ def _cached(key: list[Any], size: tuple[int, int], make: Callable[[], Film], cac
     try:
         film.save(file)
         return _load(file)
-    except (RoadtripError, OSError):
+    except RoadtripError:
         return film  # nowhere to keep it: go on from memory
 
 
@@ -389,14 +412,18 @@ def _load(path: Path) -> Film:
         cuts, drives = tuple(facts["cuts"]), tuple(facts["drives"])
         if frames.dtype != torch.uint8 or frames.dim() != 4 or frames.shape[1] != 3 or facts["version"] != VERSION:
             raise ValueError
-        if frames.shape[2] % 8 or frames.shape[3] % 8 or drives[0] != 0 or type(facts["gap"]) is not int:
+        if not all(n and n % 8 == 0 for n in frames.shape[2:]) or type(facts["gap"]) is not int or facts["gap"] < 0:
             raise ValueError
-        if not all(type(c) is int and 0 < c < len(frames) for c in (*cuts, *drives[1:])):
+        if not all(type(c) is int and 0 < c < len(frames) for c in (*cuts, *drives[1:])) or drives[0] != 0:
+            raise ValueError
+        if any(list(at) != sorted(set(at)) for at in (cuts, drives)) or not set(drives[1:]) <= set(cuts):
             raise ValueError
         fps = None if facts["fps"] is None else float(facts["fps"])
+        if fps is not None and not (math.isfinite(fps) and fps > 0):
+            raise ValueError
         name, fingerprint = str(facts["name"]), str(facts["fingerprint"])
         return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, tuple(map(str, facts["skipped"])))
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError):
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
         raise RoadtripError(
             f"{path.name} is not a film of Roadtrip's, or is damaged; import the footage again."
         ) from None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Report = Callable[[int, int | None, str], None]  # (done, total or None, what is being done)
 
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "HEIF")  # as PIL calls them
 VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg"}
 MOST_PIXELS = 64e6  # of a decoded picture: a JPEG is decoded scaled down and may be far larger on disk
 MOST_FRAMES = 100_000
@@ -62,9 +63,12 @@ def read_footage(path: Path, size: tuple[int, int], report: Report) -> Footage:
     raise RoadtripError(f"{path.name} is not footage; give a folder or a zip of stills, or a video.")
 
 
-def natural(name: str) -> list[Any]:
-    """Sorts frame10 after frame9."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"([0-9]+)", name)]
+def natural(name: str) -> tuple[list[Any], str]:
+    """Sorts frame10 after frame9, and names that differ in case or zeros alone always the same way."""
+    parts: list[Any] = re.split(r"([0-9]+)", name.lower())
+    # digits, at the odd places, compare by value: by length, then as text (a hostile name has more than int() takes)
+    parts[1::2] = [(len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
+    return parts, name
 
 
 # --- stills -----------------------------------------------------------------------------------------------------------
@@ -92,7 +96,8 @@ def _read_zip(path: Path, size: tuple[int, int], report: Report) -> Footage:
     """Members are read in memory, one at a time a thread, by their base names; nothing is ever unpacked to disk."""
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError):
+    # a damaged directory also raises UnicodeDecodeError, NotImplementedError and more
+    except Exception:
         raise RoadtripError(f"{path.name} is not a readable zip; pack the stills again.") from None
     with archive:
         members = [m for m in archive.infolist() if not m.is_dir() and "__MACOSX" not in m.filename]
@@ -131,6 +136,7 @@ def _read_stills(
 
     # pictures over the limit are refused by _read_still; PIL's own warning would only reach the log
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    Image.init()
     heic = _register_heic() if any(name.lower().endswith((".heic", ".heif")) for name, _ in stills) else True
     stills = stills[:MOST_FRAMES]
     frames = np.empty((len(stills), 3, *size), dtype=np.uint8)
@@ -172,17 +178,19 @@ def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, str
     from PIL import Image, ImageOps
 
     height, width = size
-    image: Image.Image = Image.open(file)
+    # nothing that hands its input on to another program (EPS), whatever the file is called
+    image: Image.Image = Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN])
+    if image.format not in ("JPEG", "MPO"):
+        _refuse_huge(image)  # before anything else: looking for EXIF decodes a whole PNG
     exif = image.getexif()
     sideways = exif.get(0x0112, 1) in (5, 6, 7, 8)
     w, h = image.size[::-1] if sideways else image.size
     scale = min(w / width, h / height)
-    if image.format == "JPEG":
+    if image.format in ("JPEG", "MPO"):
         # decodes at 1/2, 1/4 or 1/8, never below twice the size wanted
         wanted = (max(1, int(2 * w / scale)), max(1, int(2 * h / scale)))
         image.draft("RGB" if image.mode != "L" else "L", wanted[::-1] if sideways else wanted)
-    if image.size[0] * image.size[1] > MOST_PIXELS:
-        raise RoadtripError(f"A picture of {image.size[0]}×{image.size[1]} pixels is too large.")
+    _refuse_huge(image)
     details = exif.get_ifd(0x8769)
     time = details.get(36867)
     image = _rgb(ImageOps.exif_transpose(image))
@@ -190,10 +198,16 @@ def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, str
     return np.asarray(small).transpose(2, 0, 1), f"{time}.{details.get(37521, '')}" if time else None
 
 
+def _refuse_huge(image: Image) -> None:
+    if image.size[0] * image.size[1] > MOST_PIXELS:
+        raise RoadtripError(f"A picture of {image.size[0]}×{image.size[1]} pixels is too large.")
+
+
 def _centre(w: int, h: int, width: int, height: int) -> tuple[float, float, float, float]:
     """The largest box of width:height in the middle of w×h."""
     scale = min(w / width, h / height)
-    x, y = (w - width * scale) / 2, (h - height * scale) / 2
+    # width · (w / width) may be a little more than w, and PIL takes no box beyond the edge
+    x, y = max(0.0, (w - width * scale) / 2), max(0.0, (h - height * scale) / 2)
     return x, y, w - x, h - y
 
 
@@ -203,7 +217,7 @@ def _rgb(image: Image) -> Image:
 
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float32)
-        top = 65535 if values.max(initial=0) > 255 else 255
+        top = 65535 if image.mode.startswith("I;16") or values.max(initial=0) > 255 else 255
         return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -231,7 +245,7 @@ def _read_video(path: Path, size: tuple[int, int], report: Report) -> Footage:
     frames: list[np.ndarray] = []
     began = monotonic()
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise RoadtripError(f"{path.name} has no video in it; give a video or a folder of stills.")
             stream = container.streams.video[0]

@@ -2,14 +2,17 @@
 
 import json
 import pickle
+import zipfile
+from dataclasses import replace
 
 import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from roadtrip.ui import compare_tab, scrub_tab, train_tab
-from roadtrip.ui.garage import ROAD, Garage, shipped_names
+import roadtrip as rt
+from roadtrip.ui import charts, compare_tab, page, scrub_tab, train_tab
+from roadtrip.ui.garage import ROAD, Garage, plain, shipped_names
 
 
 @pytest.fixture
@@ -34,8 +37,8 @@ def test_scrub_over_the_api(client):
     assert player["frames"] == 40 and player["labels"][0] == "g3"
     assert [view["label"] for view in player["views"]] == ["real", "generated", "difference"]
     assert player["views"][0]["sprite"].startswith("data:image/png")
-    assert chart["figure"]["data"][0]["name"] == "model" and len(chart["figure"]["data"]) == 4
-    assert "baseline" in words and "Its last 20 frames" in words
+    assert chart["figure"]["data"][0]["name"] == "v2" and len(chart["figure"]["data"]) == 4
+    assert "repeating the last frame" in words and "Its last 20 frames" in words
 
 
 def test_compare_over_the_api(client):
@@ -43,6 +46,8 @@ def test_compare_over_the_api(client):
     assert player["frames"] == 64 and len(player["views"]) == 3
     assert len(lags["figure"]["data"][0]["y"]) == 8 and len(sizes["figure"]["data"]) == 4
     assert "| v3-pair | **" in words and "oscillat" in words
+    colours = [line["line"]["color"] for line in lags["figure"]["data"][:2]]
+    assert colours == [charts.RECIPE["v3-pair"], charts.RECIPE["v3-single"]]
 
 
 def test_mp4_over_the_api(client):
@@ -58,9 +63,13 @@ def test_upload_of_stills_and_training_on_them(served, tmp_path):
     menu, sentence = train_tab.upload(garage, files, "1", gr.Progress())
     assert menu["value"] == "your stills" and "40 frames" in sentence
     *_, last = train_tab.run(garage, "your stills", "v1", 1, 0)
-    name = "v1, your stills, seed 0 (yours)"
-    assert list(garage.models) == [name] and "finished" in last[0]
-    assert train_tab.package(garage, "your stills", "v1", 0).endswith(".zip")
+    (name,) = garage.models
+    steps = garage.models[name].provenance["step"]
+    assert name == f"v1, your stills, seed 0, {steps} steps (yours)" and "finished" in last[0]
+    with zipfile.ZipFile(train_tab.package(garage)) as archive:
+        archive.extractall(tmp_path / "zip")
+    (folder,) = (tmp_path / "zip").iterdir()
+    assert rt.load(folder).provenance["step"] == steps
     assert scrub_tab.look(garage, name, "your stills", 0, 4, False)[0]["frames"] == 4
 
 
@@ -69,13 +78,63 @@ def test_stop_keeps_what_was_learned(served):
     running = train_tab.run(garage, ROAD, "v1", 60, 0)
     for _ in range(3):
         next(running)
+    assert garage.training and train_tab.queued() == train_tab.WAITING
     running.close()
     (name,) = garage.models
+    assert not garage.training and train_tab.queued() == train_tab.READY
+    assert name in train_tab.stopped(garage, "step 3 · 50 s left").replace("\\", "")
     assert scrub_tab.look(garage, name, ROAD, 1300, 4, False)[0]["frames"] == 4
+
+
+def test_stop_says_what_is_so():
+    garage = Garage()
+    assert train_tab.stopped(garage, train_tab.IDLE) == train_tab.IDLE
+    assert "nothing was learned" in train_tab.stopped(garage, train_tab.WAITING)
+
+
+def test_runs_alike_do_not_replace_each_other(served):
+    garage = Garage()
+    for _ in range(2):
+        *_, _ = train_tab.run(garage, ROAD, "v1", 0.3, 0)
+    assert len(garage.models) == 2 and page.refresh(garage, "v1", "gone", "v2", ROAD, "gone")[1]["value"] is not None
 
 
 def test_two_visitors_do_not_share(served):
     assert Garage().models is not Garage().models
+    assert Garage().outbox() != Garage().outbox()
+
+
+def test_words_say_where_the_model_loses():
+    flat = {"linear": [10.0] * 4, "mean_frame": [11.0] * 4, "copy_last": [20.0] * 4}
+    assert "loses" not in scrub_tab.who_wins({"model": [21.0] * 4} | flat)
+    assert "**The model loses to repeating the last frame** in all 4" in scrub_tab.who_wins(
+        {"model": [19.0] * 4} | flat
+    )
+    words = scrub_tab.who_wins({"model": [21.0, 21, 19, 19]} | flat)
+    assert "up to g4" in words and "**it loses to that** in 2 of 4 frames, first in g5" in words
+
+
+def test_film_that_stands_still_or_ends_at_once(served):
+    """Nothing to divide by, and no 16 frames in a row: words, not a failure."""
+    film = rt.open_film("scenery")
+    still = replace(film, frames=film.frames[:1].expand(60, -1, -1, -1), cuts=(), fingerprint="still", name="still")
+    garage = Garage()
+    garage.keep_film(still.with_gap(1))
+    garage.keep_film(replace(still, frames=film.frames[:5], fingerprint="short", name="short").with_gap(1))
+    for name in ("still", "short"):
+        *charts, words = compare_tab.look(garage, "v1", "v2", name, 0, False)
+        assert json.dumps(charts, allow_nan=False) and "not on this film" in words
+        assert json.dumps(scrub_tab.look(garage, "v1", name, 0, 40, False), allow_nan=False)
+
+
+def test_long_curves_travel_thinned():
+    points = [(step, 1.0) for step in range(5000)]
+    (line,) = charts.loss_curves({"l1": points})["data"]
+    assert len(line["x"]) <= charts.MOST_POINTS and line["x"][-1] == 4999
+
+
+def test_names_of_files_are_not_markup():
+    assert plain("a|b_c *d* [e](f) <g>") == r"a\|b\_c \*d\* \[e\](f) \<g\>"
 
 
 def says(run) -> str:
@@ -99,6 +158,9 @@ def test_bad_input_is_one_sentence(served, tmp_path):
     assert "different" in says(lambda: compare_tab.look(garage, "v1", "v1", ROAD, 0, False))
     assert "zero seconds" in says(lambda: list(train_tab.run(garage, ROAD, "v1", -5, 0)))
     assert "Seed" in says(lambda: list(train_tab.run(garage, ROAD, "v1", 5, -5)))
+    assert "empty" in says(lambda: list(train_tab.run(garage, ROAD, "v1", None, 0)))
+    assert "empty" in says(lambda: scrub_tab.look(garage, "v1", ROAD, None, 4, False))
+    assert "nothing to download" in says(lambda: train_tab.package(garage))
     assert "five recipes" in says(lambda: list(train_tab.run(garage, ROAD, "v9", 5, 0)))
 
 

@@ -62,8 +62,15 @@ def test_opens_on_a_result(page, served):
     assert root.locator("figure").count() == 3 and int(root.get_attribute("data-frames")) == 64
     page.wait_for_function("document.querySelector('#rt-lags .rt-chart')?.dataset.drawn >= 1")
     assert "oscillat" in page.locator("#rt-verdict").inner_text()
+    one, other = pixels(root, 0), pixels(root, 2)
+    assert one != other
     elsewhere = [u for u in page.requests if not u.startswith((served, "data:", "blob:"))]
     assert elsewhere == [] and page.troubles == []
+
+    page.set_viewport_size({"width": 390, "height": 844})  # a phone: nothing sticks out sideways
+    for tab in ("Train", "Scrub", "Compare"):
+        page.get_by_role("tab", name=tab).click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_scrubbing_asks_the_server_for_nothing(page):
@@ -97,11 +104,17 @@ def test_train_stop_and_scrub_what_was_learned(page):
     assert root.locator("figure").count() == 2
     page.wait_for_function("document.querySelector('#rt-losses .rt-chart')?.dataset.drawn >= 2", timeout=60_000)
     page.locator("#rt-stop").click()
-    page.wait_for_function("document.querySelector('#rt-status').innerText.includes('stopped')", timeout=30_000)
+    page.wait_for_function("document.querySelector('#rt-status').innerText.includes('Stopped')", timeout=30_000)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download what was trained last").click()
+    assert download.value.suggested_filename.startswith("roadtrip-v1-seed0-step")
 
     page.get_by_role("tab", name="Scrub").click()
     menu = page.get_by_label("Model", exact=True)
     menu.click()
     page.get_by_role("option", name="(yours)").click()
     page.wait_for_function("document.querySelector('#rt-words').innerText.includes('baseline')", timeout=60_000)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="mp4").click()
+    assert download.value.suggested_filename == "rollout.mp4"
     assert page.troubles == []

@@ -1,16 +1,21 @@
 """Film: what is read, in which order, where it is cut, what is held out, and what is refused in one sentence."""
 
+import json
 import pickle
+import random
 import struct
 import zipfile
 import zlib
+from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 
 import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFile, ImageFilter
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import roadtrip as rt
@@ -53,10 +58,13 @@ def plain(grey: int, size=(80, 48)) -> Image.Image:
     return Image.new("RGB", size, (grey, grey, grey))
 
 
-def mp4(path: Path, pictures, fps: int = 20) -> Path:
-    with av.open(str(path), "w") as container:
+def mp4(path: Path, pictures, fps: int = 20, aspect: Fraction | None = None, title: str = "", front=False) -> Path:
+    with av.open(str(path), "w", options={"movflags": "faststart"} if front else {}) as container:
+        container.metadata.update({"title": title} if title else {})
         stream = container.add_stream("libx264", rate=fps, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = *pictures[0].size, "yuv420p"
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode())
@@ -71,6 +79,16 @@ def test_natural_order_and_every_frame(tmp_path):
     assert film.frames.shape == (12, 3, *SIZE) and film.frames.dtype == torch.uint8
     assert greys(film) == [10 * i for i in range(12)]
     assert film.gap == 2 and film.fps is None and film.size == SIZE
+
+
+def test_names_of_any_digits_are_ordered(tmp_path):
+    """Not every digit is a number: ² and the Arabic ٣ stand among letters; 01 and 1 are told apart."""
+    folder = tmp_path / "trip"
+    folder.mkdir()
+    names = ["01.png", "1.png", "1a2.png", "1²2.png", "1٣2.png", "2.png", "10.png", "A3.png", "a4.png"]
+    for i in random.Random(0).sample(range(len(names)), len(names)):
+        plain(10 * i).save(folder / names[i])
+    assert greys(rt.open_film(folder, SIZE, gap=1)) == [10 * i for i in range(len(names))]
 
 
 def test_exif_time_orders_where_all_have_one(tmp_path):
@@ -95,6 +113,27 @@ def test_orientation_is_honoured(tmp_path):
     assert (frames[:, :, :20].mean() > 240) and (frames[:, :, 28:].mean() < 15)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_every_orientation_shows_the_same(tmp_path, mode):
+    """The tag says how to turn what is stored: each picture is stored turned the other way."""
+    ways = Image.Transpose
+    stored = [None, ways.FLIP_LEFT_RIGHT, ways.ROTATE_180, ways.FLIP_TOP_BOTTOM]
+    stored += [ways.TRANSPOSE, ways.ROTATE_90, ways.TRANSVERSE, ways.ROTATE_270]
+    values = np.add.outer(np.arange(48) * 3, np.arange(80)).astype(np.uint8)  # grows to the right and downward
+    picture = Image.fromarray(values).convert("RGB")
+    if mode == "I;16":
+        picture = Image.fromarray(values.astype(np.uint16) * 257)
+    folder = tmp_path / "trip"
+    folder.mkdir()
+    for tag, way in enumerate(stored, 1):
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        (picture if way is None else picture.transpose(way)).save(folder / f"{tag}.png", exif=exif)
+    frames = rt.open_film(folder, SIZE, gap=1).frames
+    assert frames.shape == (8, 3, *SIZE)
+    assert (frames.int() - torch.from_numpy(values).int()).abs().max() <= 2
+
+
 @pytest.mark.parametrize("size", [(300, 100), (100, 300), (4000, 2600)])
 def test_centre_crop_is_not_stretched(tmp_path, size):
     """A centred square stays a square."""
@@ -109,6 +148,24 @@ def test_centre_crop_is_not_stretched(tmp_path, size):
     assert abs(bright.nonzero().float().mean(0) - torch.tensor([23.5, 39.5])).max() < 1
 
 
+def test_every_size_of_still_fits_every_size_of_frame(tmp_path):
+    """450 / 56 · 56 is a little more than 450: a crop must not reach over the edge."""
+    folder = folder_of(tmp_path, [plain(50, (450, 450)), plain(60, (29, 29)), plain(70, (123, 58)), plain(80, (1, 1))])
+    for size in ((56, 56), (56, 80), (224, 224), (1024, 16)):
+        film = rt.open_film(folder, size, gap=1, cache=False)
+        assert film.skipped == () and greys(film) == [50, 60, 70, 80]
+
+
+def test_16_bit_is_scaled_not_cut_off(tmp_path):
+    folder = folder_of(tmp_path, [])
+    ramp = np.linspace(0, 65535, 80).astype(np.uint16)
+    for i, most in enumerate((1, 2, 256)):  # the last is all but black, and stays it
+        Image.fromarray(np.tile(ramp // most, (48, 1))).save(folder / f"{i}.png")
+    film = rt.open_film(folder, SIZE, gap=1)
+    for frame, most in zip(film.frames, (1, 2, 256)):
+        assert (frame.int() - torch.from_numpy(np.round(ramp / most / 257).astype(int))).abs().max() <= 1
+
+
 def test_grey_16_bit_palette_alpha_cmyk(tmp_path):
     folder = folder_of(tmp_path, [plain(128)])
     Image.fromarray(np.full((48, 80), 128 * 257, dtype=np.uint16)).save(folder / "frame1.png")
@@ -117,9 +174,12 @@ def test_grey_16_bit_palette_alpha_cmyk(tmp_path):
     plain(128).convert("CMYK").save(folder / "frame4.jpg")
     Image.new("RGBA", (80, 48), (255, 255, 255, 128)).save(folder / "frame5.png")
     Image.new("LA", (80, 48), (255, 0)).save(folder / "frame6.png")
+    plain(128).convert("1").save(folder / "frame7.png")
+    Image.new("P", (80, 48)).save(folder / "frame8.png", transparency=0)
     film = rt.open_film(folder, SIZE, gap=1)
     assert film.skipped == ()
     assert [abs(g - 128) <= 2 for g in greys(film)[:6]] == [True] * 6 and greys(film)[6] == 0
+    assert 100 < greys(film)[7] < 155 and greys(film)[8] == 0
 
 
 def test_unreadable_stills_are_skipped_and_named(tmp_path):
@@ -138,10 +198,12 @@ def test_zip_names_are_flattened(tmp_path):
         for i, picture in enumerate(folder_of(tmp_path, slide(5)).iterdir()):
             archive.write(picture, f"../../evil{i}.png")
         archive.writestr("../bad.jpg", b"nothing")
+        archive.writestr("..\\..\\worse.jpg", b"nothing")
+        archive.writestr("/tmp/" + "1" * 5000 + "/last.jpg", b"nothing")
         archive.writestr("__MACOSX/._evil0.png", b"nothing")
     before = {p for p in tmp_path.rglob("*") if "cache" not in p.parts}
     film = rt.open_film(path, SIZE, gap=1)
-    assert len(film.frames) == 5 and film.skipped == ("bad.jpg",)
+    assert len(film.frames) == 5 and sorted(film.skipped) == ["bad.jpg", "last.jpg", "worse.jpg"]
     assert {p for p in tmp_path.rglob("*") if "cache" not in p.parts} == before
 
 
@@ -151,9 +213,36 @@ def test_video_keeps_every_frame_and_knows_seconds(tmp_path):
     assert film.frames.shape[0] == 40 and film.fps == 20 and film.gap == 4
     assert (film.frames.float() - as_frames(pictures).float()).abs().mean() < 4
     pictures[0].save(tmp_path / "trip.gif", save_all=True, append_images=pictures[1:], duration=50)
-    assert len(rt.open_film(tmp_path / "trip.gif", SIZE, gap=1).frames) == 40
+    film = rt.open_film(tmp_path / "trip.gif", SIZE, gap="0.5s")
+    assert len(film.frames) == 40 and film.fps == 20 and film.gap == 10
+    assert (film.frames.float() - as_frames(pictures).float()).abs().mean() < 6
     # another shape is cropped, not stretched
     assert rt.open_film(tmp_path / "trip.mp4", (48, 48), gap=1).size == (48, 48)
+
+
+def test_video_is_upright_and_of_square_pixels(tmp_path):
+    bright = Image.new("RGB", (80, 48))
+    bright.paste((255, 255, 255), (0, 0, 40, 48))  # the left half: on top once turned right
+    data = bytearray(mp4(tmp_path / "trip.mp4", [bright] * 4).read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 48 * 65536, 0, 2**30)
+    (tmp_path / "phone.mp4").write_bytes(data)
+    frames = rt.open_film(tmp_path / "phone.mp4", (80, 48), gap=1).frames.float()
+    assert frames[:, :, :38].mean() > 240 and frames[:, :, 42:].mean() < 15
+    # a square of pixels twice as wide as high
+    square = Image.new("RGB", (80, 96))
+    square.paste((255, 255, 255), (30, 28, 50, 68))
+    film = rt.open_film(mp4(tmp_path / "wide.mp4", [square] * 4, aspect=Fraction(2, 1)), (96, 160), gap=1)
+    lit = film.frames[0].float().mean(0) > 127
+    assert abs(lit.any(dim=1).sum() - 40) <= 1 and abs(lit.any(dim=0).sum() - 40) <= 1
+
+
+def test_video_with_a_title_in_another_alphabet(tmp_path):
+    path = mp4(tmp_path / "trip.mp4", slide(5), title="Autobahn")
+    data = path.read_bytes()
+    assert b"Autobahn" in data
+    path.write_bytes(data.replace(b"Autobahn", "Autobähn".encode("latin-1")))
+    assert len(rt.open_film(path, SIZE, gap=1).frames) == 5
 
 
 def test_a_video_that_breaks_off(tmp_path):
@@ -162,6 +251,11 @@ def test_a_video_that_breaks_off(tmp_path):
     path.write_bytes(data[: len(data) * 2 // 3])
     film = rt.open_film(path, SIZE, gap=1)
     assert 3 <= len(film.frames) < 60
+    path = tmp_path / "front.mp4"  # has its index at its beginning
+    data = mp4(path, slide(100), front=True).read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    film = rt.open_film(path, SIZE, gap=1)
+    assert 3 <= len(film.frames) < 100
 
 
 def test_several_sources_make_one_film(tmp_path):
@@ -170,6 +264,11 @@ def test_several_sources_make_one_film(tmp_path):
     assert len(film.frames) == 50 and film.cuts == (20,) and film.drives == (0, 20)
     held = film.starts(1, "held_out").tolist()
     assert held == [*range(16, 20), *range(44, 50)]
+    # of any kind, each with its own cuts
+    video = mp4(tmp_path / "c.mp4", [*slide(20, 2), *slide(20, 3)])
+    again = rt.open_film([film, video, film.save(tmp_path / "ab.film")], SIZE)
+    assert len(again.frames) == 140 and again.cuts == (20, 50, 70, 90, 110) and again.drives == (0, 20, 50, 90, 110)
+    assert again.name == "a + b + c + a + b" and again.fps is None and again.gap > 0
 
 
 def test_progress_is_reported(tmp_path):
@@ -191,10 +290,30 @@ def test_hard_cuts_are_found_and_nothing_else():
     assert find_cuts(a[:3]) == ()
 
 
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_no_cut_in_a_slide_and_each_join_is_one(step):
+    for seed in range(6):
+        parts = [as_frames(slide(length, seed + k, step)) for k, length in enumerate((12, 25, 8, 40))]
+        assert find_cuts(torch.cat(parts)) == (12, 37, 45)
+        assert [find_cuts(part) for part in parts] == [()] * 4
+        parts[1][10] = 255 * (seed % 2)  # a flash, or a black frame
+        assert find_cuts(parts[1]) == ()
+
+
 @pytest.mark.skipif(not FOOTAGE.exists(), reason="the shared footage is not beside this checkout")
 def test_cuts_of_real_film():
     assert {53, 70} <= set(rt.open_film(FOOTAGE / "nuscenes_a", SIZE, gap=1).cuts)
     assert rt.open_film(FOOTAGE / "camvid_0001TP", SIZE, gap=1).cuts == ()  # a time lapse is no row of cuts
+
+
+@pytest.mark.skipif(not FOOTAGE.exists(), reason="the shared footage is not beside this checkout")
+def test_no_cut_on_a_winding_road(tmp_path):
+    folder = tmp_path / "forest"
+    folder.mkdir()
+    for file in sorted((FOOTAGE / "forest_road").glob("*.jpg"))[:200]:
+        (folder / file.name).symlink_to(file)
+    film = rt.open_film(folder, SIZE)
+    assert len(film.frames) == 200 and film.cuts == () and film.gap <= 6
 
 
 @pytest.mark.parametrize("T, cuts", [(100, ()), (100, (30, 80)), (57, (10, 11, 50)), (200, (160,))])
@@ -214,6 +333,35 @@ def test_parts_are_apart_and_whole(T, cuts, gap, n):
             assert not any(t < c <= t + film.span(n) - 1 for c in cuts)
 
 
+def test_training_never_sees_what_is_held_out():
+    """Over many films of several drives: what is held out is exactly the last share of each drive, training film ends
+    at least a clip's span earlier (or at a cut), no clip straddles a cut, and none that could be is missing."""
+    draw = random.Random(0)
+    for _ in range(400):
+        lengths = [draw.randint(1, 90) for _ in range(draw.randint(1, 3))]
+        drives = [sum(lengths[:i]) for i in range(len(lengths))]
+        T, gap, n = sum(lengths), draw.randint(1, 9), draw.randint(1, 4)
+        cuts = {*drives[1:], *(draw.randrange(1, T) for _ in range(draw.randint(0, 4)) if T > 1)}
+        share = draw.choice([Fraction(k, 20) for k in range(20)] + [Fraction(29, 100), Fraction(1, 3)])
+        frames = torch.zeros(T, 3, 8, 8, dtype=torch.uint8)
+        film = rt.Film(frames, tuple(sorted(cuts)), gap, None, tuple(drives), "film", "")
+        held = {t for a, length in zip(drives, lengths) for t in range(a + length - int(length * share), a + length)}
+        assert set(film.starts(1, "held_out", float(share)).tolist()) == held
+        span = film.span(n)
+        whole = {t for t in range(T - span + 1) if not any(t < c < t + span for c in cuts)}
+        train, kept, both = (film.starts(n, part, float(share)).tolist() for part in ("train", "held_out", "all"))
+        assert both == sorted(whole)
+        assert kept == sorted(t for t in whole if {t, t + span - 1} <= held)
+
+        borders = [a + length - int(length * share) for a, length in zip(drives, lengths)]
+        ends = [a + length for a, length in zip(drives, lengths)]
+        # the last frame of training film before each held-out stretch, plus one
+        ends = [b if b in cuts or b == end else b - span for b, end in zip(borders, ends)]
+        expected = {t for t in whole for a, end in zip(drives, ends) if a <= t <= end - span}
+        assert train == sorted(expected)
+        assert not held & {t + k * gap for t in train for k in range(n)}
+
+
 def test_scenery_holds_out_whole_drives():
     film = rt.open_film("scenery", SIZE)
     assert len(film.cuts) == 4
@@ -231,7 +379,11 @@ def test_suggested_gap_is_like_a_time_lapse(tmp_path):
     """A slow film is suggested a larger gap than a fast one."""
     slow = rt.open_film(folder_of(tmp_path, slide(120, step=1), "slow"), SIZE)
     fast = rt.open_film(folder_of(tmp_path, slide(120, step=4), "fast"), SIZE)
-    assert slow.gap >= fast.gap and slow.describe().suggested_gap == slow.gap
+    assert slow.gap > fast.gap >= 1 and slow.describe().suggested_gap == slow.gap
+    assert slow.describe().copy_last_psnr > rt.open_film(slow, SIZE, gap=slow.gap + 2).describe().copy_last_psnr
+    assert "A gap of" in slow.with_gap(1).describe().sentence() and 16 * slow.gap <= 120
+    assert rt.open_film(folder_of(tmp_path, slide(3), "tiny"), SIZE).gap == 1
+    assert rt.open_film(folder_of(tmp_path, [plain(5)] * 40, "still"), SIZE).gap >= 1
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -255,6 +407,38 @@ def test_a_changed_source_or_damaged_cache_is_read_again(tmp_path):
     assert len(rt.open_film(folder, SIZE, gap=1).frames) == 11
 
 
+def test_no_cache_and_a_full_disk(tmp_path, monkeypatch):
+    folder = folder_of(tmp_path, slide(10))
+    film = rt.open_film(folder, SIZE, gap=1, cache=False)
+    assert not (tmp_path / "cache").exists()
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("roadtrip.film.save_file", full)
+    assert torch.equal(rt.open_film(folder, SIZE, gap=1).frames, film.frames)
+    with pytest.raises(rt.RoadtripError, match=r"x\.film"):
+        film.save(tmp_path / "x.film")
+    with pytest.raises(rt.RoadtripError, match="deep"):
+        film.save(folder / "frame0.png" / "deep.film")
+    monkeypatch.setenv("ROADTRIP_CACHE", str(folder / "frame0.png"))
+    assert torch.equal(rt.open_film(folder, SIZE, gap=1).frames, film.frames)
+
+
+def test_a_film_of_another_size(tmp_path):
+    """Cropped at the centre, never stretched."""
+    picture = Image.new("RGB", (320, 192))
+    picture.paste((255, 255, 255), (140, 76, 180, 116))
+    film = rt.open_film(folder_of(tmp_path, [picture] * 4), (192, 320), gap=1)
+    for size in ((96, 160), (96, 96), (64, 256), (192, 64), (16, 1024), (1024, 16)):
+        small = rt.open_film(film, size)
+        lit = small.frames[0].float().mean(0) > 127
+        rows, columns = lit.any(dim=1).sum().item(), lit.any(dim=0).sum().item()
+        assert small.size == size and (abs(rows - columns) <= 1 or max(size) == 1024)
+    thin = rt.open_film(rt.open_film(film, (16, 1024)), (1024, 16))
+    assert thin.size == (1024, 16)
+
+
 def test_saved_and_opened(tmp_path):
     film = rt.open_film([folder_of(tmp_path, slide(20, s), str(s)) for s in (0, 1)], SIZE, gap=3)
     again = rt.open_film(film.save(tmp_path / "x.film"), SIZE)
@@ -264,19 +448,53 @@ def test_saved_and_opened(tmp_path):
     assert rt.open_film(film, SIZE, gap=1).gap == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "dtype", "cuts", "facts"])
-def test_damaged_film_files(tmp_path, damage):
-    path = rt.open_film(folder_of(tmp_path, slide(10)), SIZE, gap=1).save(tmp_path / "x.film")
-    facts = '{"cuts": [99], "drives": [0], "gap": 1, "fps": null, "name": "", "fingerprint": "", "skipped": [], '
-    facts += '"version": 1}'
-    frames = torch.zeros(10, 3, 48, 80, dtype=torch.uint8)
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:5000])
-    else:
-        frames = frames.float() if damage == "dtype" else frames
-        save_file({"frames": frames}, path, {"film": facts.replace("99", "5") if damage == "dtype" else facts}
-                  if damage != "facts" else None)  # fmt: skip
+GOOD = {"cuts": [5], "drives": [0], "gap": 1, "fps": 25.0, "name": "x", "fingerprint": "", "skipped": [], "version": 1}
+DAMAGE = {
+    "a cut out of range": {"cuts": [99]},
+    "cuts of text": {"cuts": "5"},
+    "drives out of order": {"drives": [0, 8, 4]},
+    "cuts out of order": {"cuts": [8, 4]},
+    "a drive without a cut": {"drives": [0, 7]},
+    "a negative gap": {"gap": -2},
+    "a gap of text": {"gap": "8"},
+    "endless frames a second": {"fps": float("inf")},
+    "frames a second that are no number": {"fps": float("nan")},
+    "negative frames a second": {"fps": -25},
+    "many frames a second": {"fps": 10**400},
+    "another version": {"version": 99},
+    "no name": {"name": ...},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_facts_of_a_film(tmp_path, damage):
+    path, frames = tmp_path / "x.film", torch.zeros(10, 3, *SIZE, dtype=torch.uint8)
+    save_file({"frames": frames}, path, {"film": json.dumps(GOOD)})
+    assert rt.open_film(path, SIZE).cuts == (5,)
+    facts = {k: v for k, v in (GOOD | DAMAGE[damage]).items() if v is not ...}
+    save_file({"frames": frames}, path, {"film": json.dumps(facts)})
+    assert "not a film" in refused(path, tmp_path, gap="0.5s")
+
+
+def test_damaged_film_files(tmp_path):
+    path, kind = tmp_path / "x.film", torch.uint8
+    wrong = [torch.zeros(10, 3, *SIZE), torch.zeros(10, 1, *SIZE, dtype=kind), torch.zeros(10, 3, 48, dtype=kind)]
+    wrong += [torch.zeros(10, 3, 47, 80, dtype=kind), torch.zeros(10, 3, 0, 80, dtype=kind)]
+    for frames in wrong:
+        save_file({"frames": frames}, path, {"film": json.dumps(GOOD)})
+        assert "not a film" in refused(path, tmp_path)
+    frames = torch.zeros(10, 3, *SIZE, dtype=kind)
+    for facts in (None, {}, {"film": "["}, {"film": "[]"}, {"film": "[" * 10**6}):
+        save_file({"frames": frames}, path, facts)
+        assert "not a film" in refused(path, tmp_path)
+    save_file({"pictures": frames}, path, {"film": json.dumps(GOOD)})
     assert "not a film" in refused(path, tmp_path)
+    whole = rt.open_film(folder_of(tmp_path, slide(10)), SIZE, gap=1).save(path).read_bytes()
+    for length in (5000, len(whole) - 1, 40, 9, 8, 0):
+        path.write_bytes(whole[:length])
+        refused(path, tmp_path)
+    path.write_bytes(pickle.dumps({"frames": [1, 2, 3]}))
+    assert "not footage" in refused(path, tmp_path)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -290,14 +508,14 @@ def refused(source, tmp_path, gap=1, size=SIZE) -> str:
     return said
 
 
-def huge_png(path: Path) -> Path:
-    """17000×10000 pixels of nothing in 21 KB."""
+def huge_png(path: Path, bits: int = 1, colour: int = 0) -> Path:
+    """17000×10000 pixels of nothing, in a few KB."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = zlib.compress(b"\0" * ((17000 // 8 + 1) * 10000), 9)
-    header = struct.pack(">IIBBBBB", 17000, 10000, 1, 0, 0, 0, 0)
+    rows = zlib.compress(b"\0" * ((17000 // 8 + 1) * 10000), 9)  # all of it at one bit, the top of it at more
+    header = struct.pack(">IIBBBBB", 17000, 10000, bits, colour, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
     return path
 
@@ -309,8 +527,33 @@ def test_bad_folders(tmp_path):
     (text / "a.jpg").write_text("hello")
     assert "None of the 1 stills" in refused(text, tmp_path)
     assert "single still" in refused(text / "a.jpg", tmp_path)
-    assert "None of the 1 stills" in refused(huge_png(folder_of(tmp_path, [], "huge") / "a.png").parent, tmp_path)
     assert "nothing called nowhere" in refused(tmp_path / "nowhere", tmp_path)
+    for source in ("a" * 5000, "~nobody-of-that-name/trip", tmp_path / "two" / "frame0.png" / "x.png"):
+        refused(source, tmp_path)
+
+
+@pytest.mark.parametrize("bits, colour", [(1, 0), (8, 2), (16, 6)])
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch, bits, colour):
+    """17000×10000 pixels would be half a gigabyte."""
+    folder = folder_of(tmp_path, [])
+    huge_png(folder / "a.png", bits, colour)
+    loaded, load = [], ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: loaded.append(self.size) or load(self))
+    began = monotonic()
+    assert "None of the 1 stills" in refused(folder, tmp_path)
+    assert monotonic() - began < 1 and (17000, 10000) not in loaded
+    slide(1)[0].save(folder / "b.png")  # a good one is decoded
+    assert "at least 3" in refused(folder, tmp_path) and set(loaded) == {(80, 48)}
+
+
+def test_a_folder_that_must_not_be_read(tmp_path, monkeypatch):
+    folder = folder_of(tmp_path, slide(4))
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    assert "trip" in refused(folder, tmp_path)
 
 
 def test_bad_videos(tmp_path):
@@ -318,6 +561,9 @@ def test_bad_videos(tmp_path):
     (tmp_path / "cut.mp4").write_bytes(whole[:2000])
     assert "not a readable video" in refused(tmp_path / "cut.mp4", tmp_path)
     assert "at least 3" in refused(mp4(tmp_path / "one.mp4", slide(1)), tmp_path)
+    for length in (200, len(whole) // 2):
+        (tmp_path / "cut.mp4").write_bytes(whole[:length])
+        assert "cut.mp4" in refused(tmp_path / "cut.mp4", tmp_path)
     (tmp_path / "text.mov").write_text("hello")
     assert "video" in refused(tmp_path / "text.mov", tmp_path)
 
@@ -329,23 +575,50 @@ def test_bad_zips(tmp_path):
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.writestr("a.txt", "hello")
     assert "no stills" in refused(tmp_path / "none.zip", tmp_path)
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("a.jpg", "hello")
+    assert "None of the 1 stills in bad.zip" in refused(tmp_path / "bad.zip", tmp_path)
     (tmp_path / "no.zip").write_bytes(pickle.dumps([1, 2, 3]))
     assert "not a readable zip" in refused(tmp_path / "no.zip", tmp_path)
     (tmp_path / "film.pkl").write_bytes(pickle.dumps([1, 2, 3]))
     assert "not footage" in refused(tmp_path / "film.pkl", tmp_path)
 
 
+def test_damaged_zips(tmp_path):
+    """Whatever byte of a zip is damaged: its good stills, or a sentence."""
+    folder, path = folder_of(tmp_path, slide(4)), tmp_path / "trip.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, file in enumerate(sorted(folder.iterdir())):
+            archive.write(file, f"främe{i}.png")
+    whole, draw = path.read_bytes(), random.Random(0)
+    directory = whole.index(b"PK\1\2")
+    for at in range(directory, len(whole), 3):
+        path.write_bytes(whole[:at] + bytes([draw.randrange(256)]) + whole[at + 1 :])
+        try:
+            assert 3 <= len(rt.open_film(path, SIZE, gap=1, cache=False).frames) <= 4
+        except rt.RoadtripError as error:
+            assert "\n" not in str(error) and str(tmp_path) not in str(error)
+
+
 def test_bad_arguments(tmp_path):
     folder = folder_of(tmp_path, slide(10))
     assert "too short for gap 8" in refused(folder, tmp_path, gap=8)
     assert "needs a video" in refused(folder, tmp_path, gap="0.5s")
-    for gap in (0, -3, "often", 1.5):
+    for gap in (0, -3, "often", 1.5, "0", "", "s", [8], "8" * 5000):
         assert "is no gap" in refused(folder, tmp_path, gap=gap)
     video = mp4(tmp_path / "trip.mp4", slide(10))
+    assert "too short" in refused(video, tmp_path, gap="0.5s") and "too short" in refused(video, tmp_path, gap=10**30)
     for gap in ("0s", "nans", "-1s", "infs"):
         assert "is no gap" in refused(video, tmp_path, gap=gap)
-    for size in ((47, 80), (8, 8), (48, 80.0), (4096, 4096)):
+    for size in ((47, 80), (8, 8), (48, 80.0), (4096, 4096), (48,), (), None, 48, "ab", (0, 0)):
         assert "divisible by 8" in refused(folder, tmp_path, size=size)
-    for source in (None, 3, [], {}):
+    for source in (None, 3, [], {}, [None], [[folder]], [folder, 3], b"trip", "", " "):
         refused(source, tmp_path)
-    assert "no scenery" in refused("scenery:x", tmp_path)
+    for source in ("scenery:x", "scenery:-1", "scenery:²", "scenery:" + "9" * 99, "scenery:1:2"):
+        assert "no scenery" in refused(source, tmp_path)
+
+
+def test_two_stills_of_a_longer_film_are_read(tmp_path):
+    """Two stills are no film, but part of one."""
+    film = rt.open_film([folder_of(tmp_path, slide(2), "two"), folder_of(tmp_path, slide(9), "nine")], SIZE, gap=1)
+    assert film.cuts == (2,) and film.starts(3, "all").min() == 2

@@ -20,6 +20,7 @@ async function show(value) {
     hoverlabel: { bgcolor: dark() ? '#222' : '#fff', font: { color: ink } },
     xaxis: axis(value.figure.layout.xaxis), yaxis: axis(value.figure.layout.yaxis),
   };
+  box.dataset.on = 1;  // from here on it takes its room
   await Plotly.react(box, value.figure.data, layout, { displayModeBar: false, responsive: true });
   box.dataset.drawn = (+box.dataset.drawn || 0) + 1;
 }

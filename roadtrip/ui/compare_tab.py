@@ -1,8 +1,11 @@
-"""Compare: two models and the real film under one playhead, with their measures and verdicts."""
+"""Compare: two models and the real film under one playhead, with their measures and verdicts.
+
+Puts what measure.py found into words; computes no number itself.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -10,11 +13,25 @@ from .. import measure
 from ..errors import RoadtripError
 from ..teacher_forcing import as_float, rollout
 from .charts import lag_profiles, step_sizes
-from .garage import ROAD, Garage, held_out_starts, nearest, real_after, shipped_names, told, with_gap_of
+from .garage import (
+    ROAD,
+    Garage,
+    elsewhere,
+    held_out_starts,
+    nearest,
+    plain,
+    real_after,
+    recipe_of,
+    shared_look,
+    shipped_names,
+    told,
+    with_gap_of,
+)
 from .player import chart, drawn, payload, player
 from .scrub_tab import range_of_starts
 
 HORIZON = 64
+WINDOW = HORIZON // 2  # the verdict is read from the second half
 
 
 def look(
@@ -22,99 +39,146 @@ def look(
 ) -> tuple[Any, Any, Any, str]:
     """The player's payload, lag profiles, step sizes, and the verdicts in words."""
     with told():
-        models = {left: garage.model(left), right: garage.model(right)}
-        if len(models) == 1:
-            raise RoadtripError("Choose two different models to compare.")
-        film = with_gap_of(garage.film(film_name), models[left])
-        first = nearest(held_out_starts(film, models[left]), start)
-        f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
-        rollouts = {name: rollout(model, f1, f2, HORIZON)[0].cpu() for name, model in models.items()}
-        real = real_after(film, first, HORIZON)
-        window = HORIZON // 2
-        around = measure.film_windows(film, window)
-        found = {name: measure.oscillation(y[-window:], around) for name, y in rollouts.items()}
-
-        views = {left: rollouts[left], right: rollouts[right], "real": real}
-        labels = [f"g{t + 3}" for t in range(HORIZON)]
-        key = f"{left} {right} {film_name} {first}"
-        profiles = {name: list(o.lag_profile) for name, o in found.items()}
-        if len(real) >= measure.SHORTEST:
-            D = measure.lag_distances(as_float(real))
-            profiles["real film"] = [d / D[0] for d in D]
-        sizes = {}
-        for name, y in rollouts.items():
-            sizes[f"{name}: D(1)"] = [None, *measure.l1(y[1:], y[:-1]).tolist()]
-            sizes[f"{name}: D(2)"] = [None, None, *measure.l1(y[2:], y[:-2]).tolist()]
-        return (
-            payload(views, labels, key, lossless=lossless, autoplay=True),
-            drawn(lag_profiles(profiles)),
-            drawn(step_sizes(sizes)),
-            _words(found, around),
-        )
+        return shared_look(_look, garage, left, right, film_name, start, lossless)
 
 
-def _words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> str:
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.2f}"
-
-    rows = [
-        f"| {name} | **{o.verdict}** | {number(o.return_ratio)} | {number(o.nyquist_excess)} | {number(o.step_ratio)} | "
-        f"{number(o.two_mode_share)} | {number(o.sharpness_ratio)} |"
-        for name, o in found.items()
-    ]
-    rows.append(f"| real film | | {number(real.return_ratio)} | {number(real.nyquist_excess)} | 1.00 | | 1.00 |")
-    table = "\n".join(["| | verdict | R | N | S | B | sharpness |", "|---|---|---|---|---|---|---|", *rows])
-    flips = [name for name, o in found.items() if o.verdict == "oscillates"]
-    said = (
-        f"**{' and '.join(flips)}** {'oscillates' if len(flips) == 1 else 'oscillate'} from this start: every second "
-        f"frame returns to the one before."
-        if flips
-        else "**The oscillation does not appear** in either rollout from this start."
+def _look(
+    garage: Garage, left: str, right: str, film_name: str, start: float, lossless: bool
+) -> tuple[Any, Any, Any, str]:
+    models = {left: garage.model(left), right: garage.model(right)}
+    if len(models) == 1:
+        raise RoadtripError("Choose two different models to compare.")
+    recipes = [recipe_of(model) for model in models.values()]
+    film = with_gap_of(garage.film(film_name), models[left])
+    first = nearest(held_out_starts(film, models[left]), start)
+    f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
+    rollouts = {name: rollout(model, f1, f2, HORIZON)[0].cpu() for name, model in models.items()}
+    real = as_float(real_after(film, first, HORIZON))
+    labels = [f"g{t + 3}" for t in range(HORIZON)]
+    shown = payload(
+        rollouts | {"real": real}, labels, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
     )
+    sizes: dict[str, Any] = {}
+    for name, y in rollouts.items():
+        one, two = (measure.l1(y[p:], y[:-p]).tolist() for p in (1, 2))
+        sizes[name] = [None, *one], [None, None, *two]
+    notes = "".join(elsewhere(name, film, model) for name, model in models.items())
+    try:
+        around = measure.film_windows(film, WINDOW)
+    except RoadtripError as error:  # pictures there are even so
+        return shown, drawn(lag_profiles({}, [])), drawn(step_sizes(sizes, recipes)), plain(str(error)) + notes
+    found = {name: measure.oscillation(y[-WINDOW:], around) for name, y in rollouts.items()}
+    profiles = {name: list(o.lag_profile) for name, o in found.items()}
+    enough = len(real) >= measure.SHORTEST
+    real_profile = list(measure.oscillation(real[-WINDOW:], around).lag_profile) if enough else None
     return (
-        f"{said} One start of one seed each; measured on frames 33 to 64.\n\n{table}\n\n"
-        "R = D(2)/D(1), near 0 in a two-cycle · N, the share of motion at the highest frequency, 16 in pure alternation "
-        "· S, step size beside real film · B, how well two pictures explain all frames · sharpness beside real film."
+        shown,
+        drawn(lag_profiles(profiles, recipes, real_profile)),
+        drawn(step_sizes(sizes, recipes)),
+        in_words(found, around) + notes,
     )
 
 
-def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, Any, Any]:
-    """The tab; returns its menus, how to draw it, and how to find its range of starts."""
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def manner(o: measure.Oscillation) -> str:
+    """A verdict and a sharpness, in words with their numbers."""
+    step = f"{o.step_ratio:.2f} of a real step a frame"
+    moves = {
+        "frozen": f"stands still ({step})",
+        "oscillates": f"flips: every second frame goes back to the one before (R {_two(o.return_ratio)}, {step})",
+        "moves": f"moves on without coming back, {step}",
+        "flickers": f"flickers: it alternates more than real film (N {o.nyquist_excess:.1f}) but does not come back",
+        "switches between two modes": f"stays in one of two pictures, then in the other (B {_two(o.two_mode_share)})",
+    }.get(o.verdict, f"comes back every {o.period} frames, {step}")
+    sharp = o.sharpness_ratio
+    if sharp < 0.8:
+        return f"{moves}, blurred to {sharp:.2f} of real sharpness"
+    if sharp > 1.25:
+        return f"{moves}, {sharp:.1f} times as sharp as real film: checkerboards or noise, not detail"
+    return f"{moves}, about as sharp as real film"
+
+
+def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> str:
+    names = {name: plain(name) for name in found}
+    flips = [names[n] for n, o in found.items() if o.verdict == "oscillates"]
+    if not flips:
+        said = "**The oscillation does not appear** in either rollout from this start."
+    elif len(flips) == 1:
+        said = f"**{flips[0]} oscillates** from this start, the other does not."
+    else:
+        said = "**Both oscillate** from this start."
+    each = ". ".join(f"{names[n]} {manner(o)}" for n, o in found.items())
+    rows = [
+        (
+            names[n],
+            f"**{o.verdict}**",
+            o.return_ratio,
+            o.nyquist_excess,
+            o.step_ratio,
+            o.two_mode_share,
+            o.sharpness_ratio,
+        )
+        for n, o in found.items()
+    ]
+    rows.append(("real film", "", real.return_ratio, real.nyquist_excess, 1.0, None, 1.0))
+    lines = ["| " + " | ".join(v if isinstance(v, str) else _two(v) for v in row) + " |" for row in rows]
+    table = "\n".join(["| | verdict | R | N | S | B | sharpness |", "|---|---|---|---|---|---|---|", *lines])
+    return (
+        f"{said} {each}. That is one start and one seed of each; read from the last {WINDOW} of {HORIZON} frames.\n\n"
+        f"{table}\n\n"
+        f"R = D(2)/D(1): 0 in a two-cycle, 1 without memory, 2 at constant speed · N, how far the fastest alternation "
+        f"stands out: 1 in noise, {WINDOW // 2} when there is nothing else · S, the step beside a real one · B, how much "
+        f"two pictures explain of all: 1 is everything · sharpness beside real film."
+    )
+
+
+class Tab(NamedTuple):
+    left: gr.Dropdown
+    right: gr.Dropdown
+    film: gr.Dropdown
+    start: gr.Slider
+    draw: dict[str, Any]  # the event that draws it
+
+
+def build(garage: gr.State) -> Tab:
     gr.Markdown(
         "In the post, a discriminator that sees *pairs* of frames made the rollout flip between two pictures, and one "
         "that sees *single* frames stopped it. Here are both, from the same two frames, beside the real road."
     )
     with gr.Row():
-        left = gr.Dropdown(shipped_names(), label="First model", interactive=True)
-        right = gr.Dropdown(shipped_names(), label="Second model", interactive=True)
-        film = gr.Dropdown([ROAD], value=ROAD, label="Film", interactive=True)
+        left = gr.Dropdown(shipped_names(), label="First model", info="Shipped, or trained by you.", min_width=230)
+        right = gr.Dropdown(shipped_names(), label="Second model", info="Shipped, or trained by you.", min_width=230)
+        film = gr.Dropdown([ROAD], value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
         start = gr.Slider(
-            0, 10**6, 0, step=1, label="Start frame", info="Index of f1, on film the first model has not seen."
+            0, 10**6, 0, step=1, label="Start frame", info="f1, on film the first has not seen.", min_width=230
         )
-    with gr.Row():
+    with gr.Row(equal_height=True):
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
         lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")
     show = player("rt-compare-player")
     gr.Markdown("What you see: both rollouts and the real film, frame-locked; step with the arrow keys to see a flip.",
                 elem_classes="rt-note")  # fmt: skip
-    words = gr.Markdown(elem_id="rt-verdict")
+    words = gr.Markdown(elem_id="rt-verdict", elem_classes="rt-words")
     with gr.Row():
         with gr.Column(min_width=320):
             lags = chart("rt-lags")
-            gr.Markdown("How far apart frames are that lie p apart, beside neighbours. A two-cycle dips at 2, 4, 6, 8.",
-                        elem_classes="rt-note")  # fmt: skip
+            gr.Markdown("What you see: how far apart frames are that lie p apart, beside neighbours. "
+                        "A two-cycle dips at 2, 4, 6, 8.", elem_classes="rt-note")  # fmt: skip
         with gr.Column(min_width=320):
             sizes = chart("rt-sizes")
-            gr.Markdown("D(1), solid: from one frame to the next. D(2), dotted: to the one after that.",
+            gr.Markdown("What you see: D(1), solid, how far each frame is from the one before; D(2), dotted, from the "
+                        "one before that. In a two-cycle the dotted line lies near 0.",
                         elem_classes="rt-note")  # fmt: skip
     inputs, outputs = [garage, left, right, film, start, lossless], [show, lags, sizes, words]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     private: dict[str, Any] = how | {"api_visibility": "private"}
     go.click(look, inputs, outputs, api_name="compare", **how)
     draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs} | private
-    place: dict[str, Any] = {"fn": range_of_starts, "inputs": [garage, left, film], "outputs": start} | private
     for listen in (right.input, lossless.input, start.release):
         listen(**draw)
     for menu in (left, film):
-        menu.input(**place).then(**draw)
-    return left, right, film, draw, place
+        menu.input(range_of_starts, [garage, left, film], start, **private).then(**draw)
+    return Tab(left, right, film, start, draw)

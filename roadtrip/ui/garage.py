@@ -62,6 +62,9 @@ class Garage:
     films: dict[str, Film] = field(default_factory=dict)
     models: dict[str, NextFrame] = field(default_factory=dict)
     newest: str | None = None  # the model that was trained last
+    runs: int = 0  # trainings begun, so that each run's name is its own
+    training: bool = False
+    learned: bool = False  # whether the latest training has kept a model yet
     # what is ready to download; made when first needed (a copy of an empty garage has none), gone with the visitor
     _outbox: tempfile.TemporaryDirectory[str] | None = None
 
@@ -93,7 +96,7 @@ class Garage:
         if instead_of is not None:
             self.models.pop(instead_of, None)
         _shelve(self.models, name, model, MOST_MODELS)
-        self.newest = name
+        self.newest, self.learned = name, True
 
     def outbox(self) -> Path:
         if self._outbox is None:
@@ -240,4 +243,4 @@ def gpu(duration: Callable[..., int]) -> Callable[[T], T]:
         import spaces
     except ImportError:
         return lambda function: function
-    return spaces.GPU(duration=duration)  # type: ignore[no-any-return]
+    return spaces.GPU(duration=duration)

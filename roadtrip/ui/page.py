@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import gradio as gr
 
 from . import compare_tab, scrub_tab, train_tab
-from .garage import Garage, rendered_road
+from .garage import ROAD, Garage
 from .player import plotly_folder
+from .scrub_tab import range_of_starts
 
 CSS = (Path(__file__).parent / "style.css").read_text()
 HELLO = """# Roadtrip
@@ -26,40 +28,59 @@ def theme() -> gr.themes.Base:
 
 def build() -> gr.Blocks:
     gr.set_static_paths([plotly_folder()])
-    with gr.Blocks(title="Roadtrip", analytics_enabled=False) as page:
+    # files that were made for download go an hour after they were
+    with gr.Blocks(title="Roadtrip", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         garage = gr.State(Garage())
         gr.Markdown(HELLO)
         with gr.Tabs():
             with gr.Tab("Compare"):
-                left, right, compare_film, compare, compare_place = compare_tab.build(garage)
+                compare = compare_tab.build(garage)
             with gr.Tab("Train"):
-                changed = train_tab.build(garage)
+                train = train_tab.build(garage)
             with gr.Tab("Scrub"):
-                model, scrub_film, scrub, place = scrub_tab.build(garage)
-        menus = [left, right, model, compare_film, scrub_film]
-        arrival = page.load(open_menus, garage, menus, api_visibility="private", show_progress="hidden")
-        arrival.then(**compare_place).then(**compare).then(**place).then(**scrub)
-        for event in changed:
-            event.then(refresh, [garage, *menus], menus, api_visibility="private", show_progress="hidden")
-    # the road is rendered while the visitor's browser is still loading the page
-    threading.Thread(target=rendered_road, daemon=True).start()
+                scrub = scrub_tab.build(garage)
+        menus: list[Any] = [compare.left, compare.right, scrub.model, compare.film, scrub.film]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        arrival = page.load(arrive, garage, [*menus, compare.start, scrub.start, train.about], **quiet)
+        arrival.then(**compare.draw).then(**scrub.draw)
+        for event in train.changes:
+            event.then(refresh, [garage, *menus], menus, **quiet)
+    # rendered and rolled out while the first visitor's browser is still loading the page
+    threading.Thread(target=warm_up, daemon=True).start()
     return page
 
 
-def open_menus(garage: Garage) -> tuple[Any, ...]:
-    """The menus as they open: the pair beside the single frame."""
+def _opening(names: list[str]) -> list[str | None]:
+    """The models that the page opens with: the pair beside the single frame, and v2 to scrub."""
+    wanted = (("v3-pair", 0), ("v3-single", 1), ("v2", 0))
+    return [w if w in names else names[min(i, len(names) - 1)] if names else None for w, i in wanted]
+
+
+def arrive(garage: Garage) -> list[Any]:
+    """Menus, ranges of starts and the film's description as they open."""
     names = garage.model_names()
+    opening = _opening(names)
+    chosen = [gr.update(choices=names, value=value) for value in opening]
+    films = [gr.update(choices=garage.film_names())] * 2
+    starts = [range_of_starts(garage, m, ROAD) if m else gr.skip() for m in (opening[0], opening[2])]
+    return [*chosen, *films, *starts, train_tab.describe(garage, ROAD)]
 
-    def menu(wanted: str, otherwise: int) -> Any:
-        value = wanted if wanted in names else names[min(otherwise, len(names) - 1)] if names else None
-        return gr.update(choices=names, value=value)
 
-    films = gr.update(choices=garage.film_names())
-    return menu("v3-pair", 0), menu("v3-single", 1), menu("v2", 0), films, films
+def warm_up() -> None:
+    """Makes what every first visit shows. What fails here is told to the visitor who asks for it."""
+    with contextlib.suppress(gr.Error):
+        garage = Garage()
+        left, right, model = _opening(garage.model_names())
+        if left and right and model:
+            first = range_of_starts(garage, left, ROAD)["value"]
+            compare_tab.look(garage, left, right, ROAD, first, False)
+            first = range_of_starts(garage, model, ROAD)["value"]
+            scrub_tab.look(garage, model, ROAD, first, 64, False)
 
 
 def refresh(garage: Garage, left: str, right: str, model: str, *films: str) -> list[Any]:
-    """The menus with what is new in the garage; what was chosen stays chosen."""
-    names = garage.model_names()
-    chosen = [gr.update(choices=names, value=name) for name in (left, right, model)]
-    return chosen + [gr.update(choices=garage.film_names(), value=film) for film in films]
+    """The menus with what is new in the garage; what was chosen stays chosen, unless it has gone."""
+    names, roads = garage.model_names(), garage.film_names()
+    first = names[0] if names else None
+    chosen = [gr.update(choices=names, value=n if n in names else first) for n in (left, right, model)]
+    return chosen + [gr.update(choices=roads, value=f if f in roads else ROAD) for f in films]

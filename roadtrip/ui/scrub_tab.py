@@ -1,22 +1,37 @@
-"""Scrub: how far a rollout holds. One server call, then everything in the browser."""
+"""Scrub: how far a rollout holds. One server call, then everything in the browser.
+
+Puts what measure.py found into words; computes no number itself.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from .. import measure
 from ..errors import RoadtripError
 from ..film import Film
-from ..model import NextFrame
 from ..pictures import write
 from ..teacher_forcing import as_float, rollout
-from .charts import error_curves
-from .garage import ROAD, Garage, held_out_starts, nearest, real_after, shipped_names, told, with_gap_of
-from .player import chart, drawn, payload, player
+from .charts import NAMES, error_curves
+from .garage import (
+    ROAD,
+    Garage,
+    elsewhere,
+    first_start,
+    held_out_starts,
+    nearest,
+    number,
+    plain,
+    real_after,
+    recipe_of,
+    shared_look,
+    shipped_names,
+    told,
+    with_gap_of,
+)
+from .player import chart, download, drawn, payload, player
 
 LONGEST = 256
 
@@ -26,40 +41,62 @@ def look(
 ) -> tuple[Any, Any, str]:
     """The player's payload, the error curves, and what they say."""
     with told():
-        model = garage.model(model_name)
-        film = with_gap_of(garage.film(film_name), model)
-        first, horizon = nearest(held_out_starts(film, model), start), _within(horizon)
-        f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
-        y = rollout(model, f1, f2, horizon).cpu()
-        real = as_float(real_after(film, first, horizon))
-        views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
-        labels = [f"g{t + 3}" for t in range(horizon)]
-        shown = payload(views, labels, key=f"{film_name} {first} {horizon}", lossless=lossless)
-        if not len(real):
-            return shown, gr.skip(), "Real film ends here: there is nothing to compare the rollout with."
-        generated = {"model": y} | measure.baselines(f1, f2, horizon, model.mean_frame)
-        psnr = {m: measure.psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
-        unroll = model.provenance.get("recipe", {}).get("unroll", 1)
-        text = [_who_wins(psnr), _how_it_moves(y[0], film)]
-        if film.fingerprint != model.provenance.get("film", {}).get("fingerprint"):
-            text.append(f"This model was trained on {model.provenance.get('film', {}).get('name', 'other film')}.")
-        return shown, drawn(error_curves(psnr, unroll)), " ".join(text)
+        return shared_look(_look, garage, model_name, film_name, start, horizon, lossless)
+
+
+def _look(
+    garage: Garage, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
+) -> tuple[Any, Any, str]:
+    model = garage.model(model_name)
+    film = with_gap_of(garage.film(film_name), model)
+    first, horizon = nearest(held_out_starts(film, model), start), _within(horizon)
+    f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
+    y = rollout(model, f1, f2, horizon).cpu()
+    real = as_float(real_after(film, first, horizon))
+    views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
+    labels = [f"g{t + 3}" for t in range(horizon)]
+    shown = payload(views, labels, key=f"{film_name} {first} {horizon}", lossless=lossless)
+    about = _how_it_moves(y[0], film) + elsewhere(model_name, film, model)
+    unroll = model.provenance.get("recipe", {}).get("unroll", 1)
+    if not len(real):
+        nothing = error_curves({"model": []}, unroll, model_name, recipe_of(model))
+        return shown, drawn(nothing), f"Real film ends here: there is nothing to compare the rollout with. {about}"
+    generated = {"model": y} | measure.baselines(f1, f2, horizon, model.mean_frame)
+    psnr = {m: measure.psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
+    return shown, drawn(error_curves(psnr, unroll, model_name, recipe_of(model))), f"{who_wins(psnr)}\n\n{about}"
 
 
 def _within(horizon: float) -> int:
-    return max(1, min(LONGEST, round(horizon)))
+    return max(1, min(LONGEST, round(number(horizon, "the horizon"))))
 
 
-def _who_wins(psnr: dict[str, list[Any]]) -> str:
-    """Where the model's curve crosses the best baseline's, in words."""
-    best = [max(values) for values in zip(*(psnr[m] for m in measure.METHODS[1:]))]
-    ahead = [m > b for m, b in zip(psnr["model"], best)]
-    gap = f"At g3 it has {psnr['model'][0]:.1f} dB, the best baseline {best[0]:.1f} dB."
-    if not ahead[0]:
-        return f"**The model loses to its best baseline from the first frame on.** {gap}"
-    if all(ahead):
-        return f"The model is ahead of every baseline for all {len(ahead)} frames that have real film. {gap}"
-    return f"The model is ahead of every baseline up to g{ahead.index(False) + 2}, then a baseline is better. {gap}"
+def who_wins(psnr: dict[str, list[float]]) -> str:
+    """The model beside copying the last frame, and beside the best of all baselines, in words."""
+    model, copy_last = psnr["model"], psnr["copy_last"]
+    lost = [h for h, (m, c) in enumerate(zip(model, copy_last)) if m <= c]
+    n = len(model)
+    if not lost:
+        said = f"The model is closer to the real road than repeating the last frame in {_all(n)}"
+    elif len(lost) == n:
+        said = f"**The model loses to repeating the last frame** in {_all(n)}"
+    elif lost[0] == 0:
+        said = f"**The model loses to repeating the last frame** at once, and in {len(lost)} of {n} frames"
+    else:
+        said = (
+            f"The model is closer to the real road than repeating the last frame up to g{lost[0] + 2}; "
+            f"**it loses to that** in {len(lost)} of {n} frames, first in g{lost[0] + 3}"
+        )
+    best, which = max((psnr[m][0], m) for m in measure.METHODS[1:])
+    every = list(zip(*(psnr[m] for m in measure.METHODS[1:])))
+    passed = next((h for h, values in enumerate(every) if max(values) >= model[h]), 0)
+    if passed:
+        first = max(zip(every[passed], measure.METHODS[1:]))[1]
+        said += f". The first of all baselines to pass it is “{NAMES[first]}”, in g{passed + 3}"
+    return f"{said}. At g3 it has {model[0]:.1f} dB, the best baseline ({NAMES[which]}) {best:.1f} dB."
+
+
+def _all(n: int) -> str:
+    return "the one frame there is real film for" if n == 1 else f"all {n} frames there is real film for"
 
 
 def _how_it_moves(y: Any, film: Film) -> str:
@@ -69,45 +106,59 @@ def _how_it_moves(y: Any, film: Film) -> str:
     try:
         o = measure.oscillation(y[-window:], measure.film_windows(film, window))
     except RoadtripError as error:
-        return str(error)
+        return plain(str(error))
     R = "undefined" if o.return_ratio is None else f"{o.return_ratio:.2f}"
-    return f"Its last {window} frames: **{o.verdict}** (R {R}, N {o.nyquist_excess:.2f}, S {o.step_ratio:.2f})."
+    return (
+        f"Its last {window} frames: **{o.verdict}**. R {R} (D(2)/D(1): near 0 in a two-cycle), N {o.nyquist_excess:.2f} "
+        f"(alternation: 1 in noise, {window // 2} at most), S {o.step_ratio:.2f} (step beside a real one)."
+    )
 
 
-def range_of_starts(garage: Garage, model_name: str, film_name: str) -> Any:
+def range_of_starts(garage: Garage, model_name: str, film_name: str, horizon: int = 64) -> Any:
     """The slider over start frames for this model and film."""
     with told():
         model = garage.model(model_name)
-        starts = held_out_starts(with_gap_of(garage.film(film_name), model), model)
-        low, high = int(starts.min()), int(starts.max())
-        return gr.update(minimum=low, maximum=high, value=nearest(starts, (low + high) / 2))
+        film = with_gap_of(garage.film(film_name), model)
+        starts = held_out_starts(film, model)
+        return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), value=first_start(film, model, horizon))
 
 
 def export(garage: Garage, model_name: str, film_name: str, start: float, horizon: float) -> str:
     with told():
-        model: NextFrame = garage.model(model_name)
+        model = garage.model(model_name)
         film = with_gap_of(garage.film(film_name), model)
         first = nearest(held_out_starts(film, model), start)
         y = rollout(model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
-        return str(write(Path(tempfile.mkdtemp()) / "rollout.mp4", y))
+        return str(write(garage.outbox() / "rollout.mp4", y))
 
 
-def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, Any, Any]:
-    """The tab; returns its menus, how to draw it, and how to find its range of starts."""
+class Tab(NamedTuple):
+    model: gr.Dropdown
+    film: gr.Dropdown
+    start: gr.Slider
+    draw: dict[str, Any]  # the event that draws it
+
+
+def build(garage: gr.State) -> Tab:
     gr.Markdown(
         "Two real frames go in, then the network is alone with its own output. Scrub to see how far it holds, beside "
         "what really came and beside what needs no network at all."
     )
     with gr.Row():
-        model = gr.Dropdown(shipped_names(), label="Model", interactive=True)
-        film = gr.Dropdown([ROAD], value=ROAD, label="Film", interactive=True)
-        start = gr.Slider(0, 10**6, 0, step=1, label="Start frame", info="Index of f1, on film the model has not seen.")
-        horizon = gr.Slider(1, LONGEST, 64, step=1, label="Horizon", info="How many frames to generate.")
-    with gr.Row():
+        model = gr.Dropdown(shipped_names(), label="Model", info="Shipped, or trained by you.", min_width=230)
+        film = gr.Dropdown([ROAD], value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
+        start = gr.Slider(
+            0, 10**6, 0, step=1, label="Start frame", info="f1, on film the model has not seen.", min_width=230
+        )
+        horizon = gr.Slider(1, LONGEST, 64, step=1, label="Horizon", info="Frames to generate.", min_width=230)
+    inputs = [garage, model, film, start, horizon]
+    how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
+    private: dict[str, Any] = how | {"api_visibility": "private"}
+    with gr.Row(equal_height=True):
         go = gr.Button("Drive on", variant="primary", elem_id="rt-drive")
         lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")
-        save = gr.DownloadButton("Make an mp4")
-    words = gr.Markdown(elem_id="rt-words")
+        download("Save the rollout as mp4", "rt-mp4", export, inputs, "mp4", **how)
+    words = gr.Markdown(elem_id="rt-words", elem_classes="rt-words")
     show = player("rt-scrub-player")
     gr.Markdown(
         "What you see: the real road, the rollout from the same two frames, and the absolute difference; arrow keys "
@@ -116,19 +167,16 @@ def build(garage: gr.State) -> tuple[gr.Dropdown, gr.Dropdown, Any, Any]:
     )
     errors = chart("rt-errors")
     gr.Markdown(
-        "PSNR of each generated frame against the real one, higher is closer. Dashed: copying the last frame, linear "
-        "extrapolation, the mean training frame.",
+        "What you see: PSNR of each generated frame against the real one, higher is closer. Broken lines need no "
+        "network: copying the last frame, linear extrapolation, the mean training frame. The upright line is how many "
+        "frames the network generated in a row while it was trained.",
         elem_classes="rt-note",
     )
-    inputs, outputs = [garage, model, film, start, horizon, lossless], [show, errors, words]
-    how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
-    private: dict[str, Any] = how | {"api_visibility": "private"}
+    inputs, outputs = [*inputs, lossless], [show, errors, words]
     go.click(look, inputs, outputs, api_name="scrub", **how)
     draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs} | private
-    place: dict[str, Any] = {"fn": range_of_starts, "inputs": [garage, model, film], "outputs": start} | private
     for listen in (lossless.input, start.release, horizon.release):
         listen(**draw)
     for menu in (model, film):
-        menu.input(**place).then(**draw)
-    save.click(export, [garage, model, film, start, horizon], save, api_name="mp4", **how)
-    return model, film, draw, place
+        menu.input(range_of_starts, [garage, model, film], start, **private).then(**draw)
+    return Tab(model, film, start, draw)

@@ -1,14 +1,17 @@
-"""Train: film, recipe, seconds, seed; losses and a held-out rollout while it learns. Stop keeps what was learned."""
+"""Train: film, recipe, seconds, seed; losses and a held-out rollout while it learns. Stop keeps what was learned.
+
+Only generators can be stopped, so a training is one; it knows nothing of the other tabs.
+"""
 
 from __future__ import annotations
 
 import copy
-import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from torch import Tensor
@@ -20,8 +23,8 @@ from ..model import NextFrame
 from ..recipes import RECIPES, Recipe
 from ..train import PREVIEW_FRAMES, train
 from .charts import loss_curves
-from .garage import ROAD, Garage, gpu, open_upload, real_after, told
-from .player import chart, drawn, payload, player
+from .garage import ROAD, Garage, gpu, number, open_upload, plain, real_after, told
+from .player import chart, download, drawn, payload, player
 
 STORY = {
     "v1": "g3 from f1 and f2, L1 loss. Learns fast, blurs when it drives on.",
@@ -31,6 +34,10 @@ STORY = {
     "lstm": "v2 with a memory between encoder and decoder.",
 }
 LONGEST = 1800
+IDLE, READY = "Nothing is training.", "Getting ready …"
+WAITING = "Waiting: another training is under way on this server, and there is one at a time."
+KEPT = "in the menus of the other tabs"
+training_now: set[object] = set()  # trainings under way on this server; there is one at a time, the others wait
 
 
 @dataclass
@@ -47,7 +54,7 @@ class Look:
     start: int
 
 
-@gpu
+@gpu(lambda recipe, film, seconds, seed: round(seconds) + 30)
 def looks(recipe: Recipe, film: Film, seconds: float, seed: int) -> Iterator[Look]:
     for p in train(recipe, film, seconds=seconds, seed=seed):
         # on a borrowed GPU the weights live in another process, and only what is yielded comes back
@@ -56,24 +63,67 @@ def looks(recipe: Recipe, film: Film, seconds: float, seed: int) -> Iterator[Loo
 
 
 def run(garage: Garage, film_name: str, recipe_name: str, seconds: float, seed: float) -> Iterator[tuple[Any, ...]]:
-    """Yields (status, chart, player); the model is in the garage from the first look on."""
-    with told():
-        if recipe_name not in RECIPES:
-            raise RoadtripError("Choose one of the five recipes.")
-        recipe, film = RECIPES[recipe_name], garage.film(film_name)
-        seconds, seed = min(float(seconds), LONGEST), int(seed)
-        name = f"{recipe.name}, {film.name}, seed {seed} (yours)"
-        curves: dict[str, list[tuple[int, float]]] = {}
-        yield f"Getting ready: {recipe.name} on {film.name}, seed {seed} …", gr.skip(), gr.skip()
-        for look in looks(recipe, film, seconds, seed):
-            garage.keep(garage.models, name, look.model)
+    """Yields (status, chart, player); the model is in the garage from the first look on, whenever this is closed."""
+    me = object()
+    training_now.add(me)
+    garage.training, garage.learned = True, False
+    try:
+        with told():
+            try:
+                yield from _run(garage, film_name, recipe_name, seconds, seed)
+            except RoadtripError as error:
+                yield plain(str(error)), gr.skip(), gr.skip()  # it stays on the page when the message has gone
+                raise
+    finally:
+        training_now.discard(me)
+        garage.training = False
+
+
+def _run(garage: Garage, film_name: str, recipe_name: str, seconds: float, seed: float) -> Iterator[tuple[Any, ...]]:
+    if recipe_name not in RECIPES:
+        raise RoadtripError("Choose one of the five recipes.")
+    seconds = min(number(seconds, "how many seconds to train"), LONGEST)
+    seed = int(number(seed, "the seed"))
+    yield READY, gr.skip(), gr.skip()
+    recipe, film = RECIPES[recipe_name], garage.film(film_name)
+    title = f"{recipe.name}, {'' if film_name == ROAD else film.name + ', '}seed {seed}"
+    garage.runs += 1
+    yours = "(yours)" if garage.runs == 1 else f"(yours, no. {garage.runs})"
+    name: str | None = None
+    curves: dict[str, list[tuple[int, float]]] = {}
+    with closing(looks(recipe, film, seconds, seed)) as stream:  # type: ignore[type-var]
+        for look in stream:
+            newer = f"{title}, {look.step} steps {yours}"
+            garage.keep_model(newer, look.model, instead_of=name)
+            name = newer
             for key, value in look.losses.items():
                 curves.setdefault(key, []).append((look.step, value))
-            steps = f" of {look.steps}" if look.steps else ""
-            done = look.step == look.steps
-            status = f"**{name}** · step {look.step}{steps} · {look.speed:.1f} steps/s"
-            status += " · finished; it is in the menus of the other tabs." if done else f" · {look.left:.0f} s left"
-            yield status, drawn(loss_curves(curves)), gr.skip() if look.preview is None else _preview(film, look)
+            shown = gr.skip() if look.preview is None else _preview(film, look)
+            yield _status(title, look), drawn(loss_curves(curves)), shown
+
+
+def _status(title: str, look: Look) -> str:
+    text = (
+        f"**{plain(title)}** · step {look.step}{f' of {look.steps}' if look.steps else ''} · {look.speed:.1f} steps/s"
+    )
+    if look.step == look.steps:
+        return f"{text} · finished; it is {KEPT}."
+    return text if look.left is None else f"{text} · {look.left:.0f} s left"
+
+
+def queued() -> str:
+    """What the page says from the click until the training begins."""
+    return WAITING if training_now else READY
+
+
+def stopped(garage: Garage, status: str) -> str:
+    """What the page says after Stop, from what it said before."""
+    patience = time.monotonic() + 10
+    while garage.training and time.monotonic() < patience:  # a step under way is finished, and counts
+        time.sleep(0.05)
+    if garage.newest and (" s left" in status or (status == READY and garage.learned)):
+        return f"Stopped; what it learned was kept: **{plain(garage.newest)}**, {KEPT}."
+    return "Stopped before the first step; nothing was learned." if status in (READY, WAITING) else status
 
 
 def _preview(film: Film, look: Look) -> dict[str, Any]:
@@ -86,31 +136,38 @@ def _preview(film: Film, look: Look) -> dict[str, Any]:
 def upload(garage: Garage, files: list[str] | None, gap: str, progress: gr.Progress) -> tuple[Any, str]:
     with told():
         film = open_upload(files or [], gap, lambda done, total, note: progress((done, total), desc=note))
-        garage.keep(garage.films, film.name, film)
-        return gr.update(choices=garage.film_names(), value=film.name), film.describe().sentence()
+        garage.keep_film(film)
+        return gr.update(choices=garage.film_names(), value=film.name), plain(film.describe().sentence())
 
 
 def describe(garage: Garage, film_name: str) -> str:
     with told():
-        return garage.film(film_name).describe().sentence()
+        return plain(garage.film(film_name).describe().sentence())
 
 
-def package(garage: Garage, film_name: str, recipe_name: str, seed: float) -> str:
-    """The checkpoint of this recipe, film and seed as one zip."""
+def package(garage: Garage) -> str:
+    """The checkpoint that was trained last, as one zip."""
     with told():
-        name = f"{recipe_name}, {garage.film(film_name).name}, seed {int(seed)} (yours)"
-        if name not in garage.models:
-            raise RoadtripError("There is nothing to download yet; train this recipe first.")
-        out = Path(tempfile.mkdtemp())
-        folder = save(out / f"{recipe_name}-seed{int(seed)}", garage.models[name])
-        with zipfile.ZipFile(out / f"{folder.name}.zip", "w") as archive:
-            for file in sorted(folder.iterdir()):
-                archive.write(file, f"{folder.name}/{file.name}")
-        return str(out / f"{folder.name}.zip")
+        model = garage.models.get(garage.newest or "")
+        if model is None:
+            raise RoadtripError("There is nothing to download yet; train a recipe first.")
+        facts = model.provenance
+        name = f"roadtrip-{facts['recipe']['name']}-seed{facts['seed']}-step{facts['step']}"
+        folder = save(garage.outbox() / name, model)
+        file = folder.with_suffix(".zip")
+        with zipfile.ZipFile(file, "w") as archive:
+            for part in sorted(folder.iterdir()):
+                archive.write(part, f"{name}/{part.name}")
+        return str(file)
 
 
-def build(garage: gr.State) -> list[Any]:
-    """The tab; returns the events after which the other tabs' menus are out of date."""
+class Tab(NamedTuple):
+    film: gr.Dropdown
+    about: gr.Markdown
+    changes: list[Any]  # the events after which the other tabs' menus are out of date
+
+
+def build(garage: gr.State) -> Tab:
     gr.Markdown(
         "Pick film and a version, and watch it learn. The film's last fifth is held out: the rollout below starts "
         "there, on road the network has never seen. *Teacher forcing* is the post's word for v2's second step on its "
@@ -118,7 +175,7 @@ def build(garage: gr.State) -> list[Any]:
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            film = gr.Dropdown([ROAD], value=ROAD, label="Film", interactive=True)
+            film = gr.Dropdown([ROAD], value=ROAD, label="Film")
             about = gr.Markdown(elem_classes="rt-note")
             with gr.Accordion("Your own film", open=False):
                 files = gr.File(
@@ -134,14 +191,28 @@ def build(garage: gr.State) -> list[Any]:
                 [(f"{n}: {STORY.get(n, '')}", n) for n in RECIPES], value="v1", label="Recipe", elem_id="rt-recipe"
             )
             with gr.Row():
-                seconds = gr.Number(60, label="Seconds", minimum=1, maximum=LONGEST, elem_id="rt-seconds")
-                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
+                seconds = gr.Number(
+                    60,
+                    label="Seconds",
+                    info="A minute shows something, five show more.",
+                    minimum=1,
+                    maximum=LONGEST,
+                    elem_id="rt-seconds",
+                )
+                seed = gr.Number(
+                    0,
+                    label="Seed",
+                    info="The same seed, the same weights and clips.",
+                    precision=0,
+                    minimum=0,
+                    maximum=2**31 - 1,
+                )
             with gr.Row():
                 start = gr.Button("Start", variant="primary", elem_id="rt-start")
                 stop = gr.Button("Stop", elem_id="rt-stop")
-            fetch = gr.DownloadButton("Make the checkpoint ready to download", size="sm")
+            download("Download what was trained last", "rt-zip", package, [garage], "checkpoint")
         with gr.Column(scale=3, min_width=320):
-            status = gr.Markdown("Nothing is training.", elem_id="rt-status")
+            status = gr.Markdown(IDLE, elem_id="rt-status")
             show = player("rt-train-player")
             gr.Markdown(
                 "What you see: a rollout from held-out film, real beside generated; it is remade every few seconds "
@@ -150,11 +221,12 @@ def build(garage: gr.State) -> list[Any]:
             )
             losses = chart("rt-losses")
             gr.Markdown(
-                "Losses over training steps. L1 is summed over the unrolled frames; generator and discriminator are the "
-                "two sides of the GAN loss.",
+                "What you see: losses over training steps, on a log axis where none is negative. L1 is summed over the "
+                "unrolled frames; generator and discriminator are the two sides of the GAN loss.",
                 elem_classes="rt-note",
             )
-    training = start.click(
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    training = start.click(queued, None, status, queue=False, **private).then(
         run,
         [garage, film, recipe, seconds, seed],
         [status, losses, show],
@@ -163,17 +235,10 @@ def build(garage: gr.State) -> list[Any]:
         show_progress="hidden",
         api_name="train",
     )
-    stopping = stop.click(
-        lambda text: text.split(" · finished")[0] + " · stopped; what it learned is in the menus of the other tabs.",
-        status,
-        status,
-        cancels=[training],
-        api_visibility="private",
-    )
+    stopping = stop.click(stopped, [garage, status], status, cancels=[training], **private)
     taken = use.click(_upload_with_progress, [garage, files, gap], [film, about], api_name="upload")
-    film.change(describe, [garage, film], about, show_progress="hidden", api_visibility="private")
-    fetch.click(package, [garage, film, recipe, seed], fetch, api_name="checkpoint")
-    return [training, stopping, taken]
+    film.input(describe, [garage, film], about, **private)
+    return Tab(film, about, [training, stopping, taken])
 
 
 def _upload_with_progress(
