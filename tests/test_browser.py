@@ -104,7 +104,7 @@ def test_train_stop_and_scrub_what_was_learned(page):
     assert root.locator("figure").count() == 2
     page.wait_for_function("document.querySelector('#rt-losses .rt-chart')?.dataset.drawn >= 2", timeout=60_000)
     page.locator("#rt-stop").click()
-    page.wait_for_function("document.querySelector('#rt-status').innerText.includes('Stopped')", timeout=30_000)
+    page.wait_for_function("document.querySelector('#rt-status').innerText.includes('Stopped')", timeout=8_000)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download what was trained last").click()
     assert download.value.suggested_filename.startswith("roadtrip-v1-seed0-step")

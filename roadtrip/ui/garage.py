@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,13 +128,14 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
     wanted = (gap or "").strip() or None
     if len(files) == 1 and Path(files[0]).suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
         return open_film(files[0], gap=wanted, progress=report, cache=False)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home) / "your stills"  # what the film, and a complaint about it, will be called
+        folder.mkdir()
         for file in files:
-            target = Path(folder) / Path(file).name
+            target = folder / Path(file).name
             if not target.exists():
                 target.symlink_to(Path(file).resolve())
-        film = open_film(folder, gap=wanted, progress=report, cache=False)
-    return replace(film, name="your stills")
+        return open_film(folder, gap=wanted, progress=report, cache=False)
 
 
 # --- where a rollout begins, and the film it is held against --------------------------------------------------------

@@ -235,7 +235,9 @@ def build(garage: gr.State) -> Tab:
         show_progress="hidden",
         api_name="train",
     )
-    stopping = stop.click(stopped, [garage, status], status, cancels=[training], **private)
+    # two events: gradio sends a cancel only after the function beside it has returned, and this one waits for the end
+    cancel = stop.click(None, cancels=[training], **private)
+    stopping = cancel.then(stopped, [garage, status], status, queue=False, **private)
     taken = use.click(_upload_with_progress, [garage, files, gap], [film, about], api_name="upload")
     film.input(describe, [garage, film], about, **private)
     return Tab(film, about, [training, stopping, taken])
