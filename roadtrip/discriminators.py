@@ -38,7 +38,7 @@ def windows(frames: Tensor, size: int, slots: str = "all", context: Tensor | Non
 class PatchDiscriminator(nn.Module):
     """Pictures [B, 3·K, H, W] in [0, 1] to a map of scores [B, 1, H/8, W/8], one for each patch of about 40 pixels
     (PatchGAN, Isola et al. 2017). Group instead of batch normalisation: a score never depends on the rest of its batch;
-    without any, training was seen to run away within 50 steps."""
+    without any, one run at L1 weight 10 was seen to run away within 50 steps."""
 
     def __init__(self, frames: int, width: int = 32, spectral: bool = False):
         super().__init__()

@@ -182,6 +182,7 @@ def build(garage: gr.State) -> Tab:
                     label="Stills, a zip of stills, or a video",
                     file_count="multiple",
                     file_types=["image", "video", ".zip"],
+                    height=180,  # hundreds of stills scroll in here, and Start stays in sight
                 )
                 gap = gr.Textbox(
                     label="Gap", placeholder="suggested", info='Frames between f1, f2, f3, or "0.5s" of video.'
