@@ -132,7 +132,7 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
     try:
         with tqdm(unit="step", file=sys.stderr) as bar:
             for p in stream:
-                bar.total = p.steps
+                bar.total = p.steps or round(p.step + (p.seconds_left or 0) * p.steps_per_second)
                 bar.set_postfix({k: f"{v:.4f}" for k, v in p.losses.items()}, refresh=False)
                 bar.update(p.step - bar.n)
     except (RoadtripError, KeyboardInterrupt):

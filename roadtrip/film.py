@@ -84,14 +84,14 @@ class Film:
         """Every t from which n frames t, t + gap, … lie in a part of the film and straddle no cut, int64 [·].
 
         part: "held_out" is the last share `held_out` of each drive, whole; "train" is what comes before it, ending a
-        clip's span earlier unless there is a cut between them; "all" is both.
+        clip's span earlier; "all" is both.
         """
         if part not in ("train", "held_out", "all"):
             raise ValueError(f"no part {part!r}")
         span, found = self.span(n), [torch.empty(0, dtype=torch.long)]
         for first, end in zip(self.drives, (*self.drives[1:], len(self.frames))):
             border = end - int((end - first) * held_out + 1e-9)
-            margin = 0 if border in self.cuts or border == end else span
+            margin = span if border < end else 0
             low, high = {"train": (first, border - margin), "held_out": (border, end), "all": (first, end)}[part]
             for a, b in self.stretches():
                 a, b = max(a, low), min(b, high)
@@ -163,7 +163,7 @@ class FilmSummary:
             f"{self.name}: {self.frames} frames{length} of {width}×{height}, {cuts}; at gap {self.gap} copying the last "
             f"frame gets {self.copy_last_psnr:.1f} dB."
         )
-        if self.suggested_gap != self.gap:
+        if self.suggested_gap != self.gap and abs(self.copy_last_psnr - LIKE_THE_POST) > 2:
             text += f" A gap of {self.suggested_gap} would be most like the post's time lapse."
         if self.skipped:
             shown = ", ".join(self.skipped[:3]) + (" …" if len(self.skipped) > 3 else "")

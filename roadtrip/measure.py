@@ -308,12 +308,16 @@ def median_oscillation(each: list[Oscillation]) -> Oscillation:
 
 
 _known_windows: dict[tuple[str, int, int], RealFilm] = {}
+KNOWN = 64  # of them at most; the oldest is forgotten first
 
 
 def film_windows(film: Film, window: int) -> RealFilm:
-    """`real_windows` over all of a film at its gap, no window across a cut; computed once a film, gap and length."""
+    """`real_windows` over all of a film at its gap, no window across a cut; kept for the last few films, gaps
+    and lengths."""
     key = (film.fingerprint, film.gap, window)
     if key not in _known_windows:
+        if len(_known_windows) >= KNOWN:
+            del _known_windows[next(iter(_known_windows))]
         edges = [0, *film.cuts, len(film.frames)]
         spans = [(a + phase, b) for a, b in pairwise(edges) for phase in range(film.gap)]
         _known_windows[key] = real_windows([film.frames[a : b : film.gap] for a, b in spans], window)

@@ -30,7 +30,7 @@ from .teacher_forcing import rollout, unroll
 
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16
-CALIBRATION = 12  # first steps that are timed to turn seconds into steps; the schedule there does not know the end
+PLATEAU = 0.5  # share of the steps taken at the full step size; seconds become steps within it, so that the bits agree
 R1_EVERY = 8  # steps between R1 penalties, weighted up alike (lazy regularisation, Karras et al. 2020)
 LARGEST_NORM = 1.0  # of the generator's gradient, over which it is scaled down
 
@@ -82,8 +82,8 @@ def train(
     Args:
         recipe: a Recipe or a name in RECIPES.
         film: a Film, or what open_film takes.
-        seconds, steps: one of the two. Seconds become a step count once the first steps are timed; training for that
-            many steps with the same seed gives the same bits on the same CPU.
+        seconds, steps: one of the two. Seconds become a step count when almost half of them are over; training for
+            that many steps with the same seed gives the same bits on the same CPU.
         seed: of weights, clips and augmentation, 0 … 2³¹ − 1.
         held_out: the share at the end of each drive that is never trained on, in [0, 0.9].
         resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now.
@@ -281,12 +281,12 @@ class Run:
 
 
 def schedule(step: int, steps: int | None, warmup: int) -> float:
-    """The share of the full step size at `step` (from 0) of `steps`: a linear warm-up, then half a cosine to a
-    hundredth. The first CALIBRATION steps are the same for every `steps`, so that timing them leaves no trace."""
+    """The share of the full step size at `step` (from 0) of `steps`: a linear warm-up, a plateau, then half a cosine
+    to a hundredth. The first half is the same for every `steps`, so that timing it leaves no trace."""
     rise = min(1.0, (step + 1) / (warmup + 1))
-    if steps is None or step < CALIBRATION:
+    if steps is None:
         return rise
-    along = (step - CALIBRATION) / max(1, steps - CALIBRATION)
+    along = max(0.0, step - PLATEAU * steps) / ((1 - PLATEAU) * steps)
     return rise * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, along))) / 2)
 
 
@@ -300,15 +300,11 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
         sums.append(run.step(steps))
         now = time.perf_counter()
         pace = pace or (run.done, now)
-        if steps is None and seconds is not None:
-            timed = run.done - pace[0]
-            if timed and (run.done - first >= CALIBRATION or now - began > seconds / 3):
-                _synchronise(run.device)
-                each = (time.perf_counter() - pace[1]) / timed
-                # a twentieth is left for previews
-                steps = run.done + max(0, int((seconds * 0.95 - (now - began)) / each))
-            elif now - began > seconds:
-                steps = run.done
+        if steps is None and seconds is not None and now - began >= 0.9 * PLATEAU * seconds:
+            _synchronise(run.device)
+            spent = time.perf_counter() - began
+            planned = run.done + int((seconds - spent) * (run.done - first) / spent)
+            steps = max(planned, run.done, 2 * (run.done - 1) if not first else 0)  # what is done lies on the plateau
         last = run.done == steps
         if now - reported < REPORT_EVERY and not last:
             continue

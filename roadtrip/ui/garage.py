@@ -132,9 +132,11 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
         folder = Path(home) / "your stills"  # what the film, and a complaint about it, will be called
         folder.mkdir()
         for file in files:
-            target = folder / Path(file).name
-            if not target.exists():
-                target.symlink_to(Path(file).resolve())
+            target, twins = folder / Path(file).name, 1
+            while target.exists():  # two folders may each have a 1.jpg
+                twins += 1
+                target = folder / f"{Path(file).stem} ({twins}){Path(file).suffix}"
+            target.symlink_to(Path(file).resolve())
         return open_film(folder, gap=wanted, progress=report, cache=False)
 
 
