@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: app test lint bench checkpoints notebook browser clean
+.PHONY: app test lint bench bench-compare checkpoints notebook browser clean
 
 app: $(VENV)/.ready
 	$(BIN)/python app.py
@@ -19,7 +19,10 @@ lint: $(VENV)/.ready-lint
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(if $(JSON),--json $(JSON))
+
+bench-compare: $(VENV)/.ready
+	$(BIN)/python -m bench.compare $(OLD) $(NEW)
 
 # trains the small checkpoints that ship with the app, on the rendered road, from fixed seeds
 checkpoints: $(VENV)/.ready

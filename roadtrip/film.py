@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -231,8 +232,8 @@ def _open_path(path: Path, size: tuple[int, int], report: Report, cache: bool) -
     if path.is_file() and _is_film_file(path):
         return _resized(_load(path), size)
 
-    def read() -> Film:
-        footage = read_footage(path, size, report)
+    def read(unfinished: Path | None) -> Film:
+        footage = read_footage(path, size, report, unfinished)
         report(0, None, "looking for cuts")
         frames, name = footage.frames, path.stem if path.is_file() else path.resolve().name
         cuts = find_cuts(frames)
@@ -250,7 +251,7 @@ def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: boo
     seed = int(tail or 0)
     fingerprint = scenery.fingerprint(seed, size)
 
-    def render() -> Film:
+    def render(_: Path | None) -> Film:
         report(0, None, "rendering the road")
         frames, cuts, gap = scenery.render(seed, size)
         return Film(frames, cuts, gap, None, (0,), source, fingerprint)
@@ -378,9 +379,9 @@ def _listing(path: Path) -> list[Any]:
     return [str(path.resolve()), facts]
 
 
-def _cached(key: list[Any], size: tuple[int, int], make: Callable[[], Film], cache: bool) -> Film:
+def _cached(key: list[Any], size: tuple[int, int], make: Callable[[Path | None], Film], cache: bool) -> Film:
     if not cache:
-        return make()
+        return make(None)
     digest = hashlib.sha256(json.dumps([VERSION, size, key]).encode()).hexdigest()[:32]
     home = Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
     file = home / "films" / f"{digest}.film"
@@ -389,12 +390,15 @@ def _cached(key: list[Any], size: tuple[int, int], make: Callable[[], Film], cac
             return _load(file)
         except RoadtripError:
             pass  # a damaged cache is only read again
-    film = make()
+    unfinished = file.with_suffix(".unfinished")
+    film = make(unfinished)
     try:
         film.save(file)
-        return _load(file)
+        film = _load(file)
     except RoadtripError:
         return film  # nowhere to keep it: go on from memory
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return film
 
 
 def _is_film_file(path: Path) -> bool:

@@ -6,11 +6,13 @@ Knows nothing of gaps, cuts or caches; PIL and PyAV are imported where they are 
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .errors import RoadtripError
+from .files import whole_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +40,8 @@ MOST_ENTRIES = 100_000  # of a zip
 MOST_BYTES = 64 * 2**30  # of a zip, unpacked
 MOST_BYTES_STILL = 256 * 2**20  # of one of its members
 MOST_RATIO = 200  # unpacked over packed: pictures hardly compress, bombs do
+KEEP_EVERY = 256  # stills after which an import that is killed loses no more than these
+FACTS = np.dtype([("good", "?"), ("time", "S40")])
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,18 @@ class Footage:
     skipped: tuple[str, ...]
 
 
-def read_footage(path: Path, size: tuple[int, int], report: Report) -> Footage:
-    """Reads a folder of stills, a zip of stills or a video. Raises RoadtripError for anything else."""
+def read_footage(path: Path, size: tuple[int, int], report: Report, unfinished: Path | None = None) -> Footage:
+    """Reads a folder of stills, a zip of stills or a video. Raises RoadtripError for anything else.
+
+    unfinished: a folder for what was read of stills so far. An import that was killed goes on from there; whoever
+    keeps the footage removes it.
+    """
     if path.is_dir():
-        return _read_folder(path, size, report)
+        return _read_folder(path, size, report, unfinished)
     if not path.exists():
         raise RoadtripError(f"There is nothing called {path.name}; check the path.")
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
-        return _read_zip(path, size, report)
+        return _read_zip(path, size, report, unfinished)
     if path.suffix.lower() in VIDEOS:
         return _read_video(path, size, report)
     if path.suffix.lower() in STILLS:
@@ -74,14 +83,14 @@ def natural(name: str) -> tuple[list[Any], str]:
 # --- stills -----------------------------------------------------------------------------------------------------------
 
 
-def _read_folder(folder: Path, size: tuple[int, int], report: Report) -> Footage:
+def _read_folder(folder: Path, size: tuple[int, int], report: Report, unfinished: Path | None) -> Footage:
     files = [p for p in folder.iterdir() if _is_still(p)] or [p for p in folder.rglob("*") if _is_still(p)]
     files.sort(key=lambda p: natural(str(p.relative_to(folder))))
     if not files:
         raise RoadtripError(
             f"There are no stills in {folder.name or folder}; give a folder with jpg, png or webp pictures."
         )
-    return _read_stills([(p.name, _opener(p)) for p in files], size, report, folder.name)
+    return _read_stills([(p.name, _opener(p)) for p in files], size, report, folder.name, unfinished)
 
 
 def _opener(path: Path) -> Callable[[], IO[bytes]]:
@@ -92,7 +101,7 @@ def _is_still(path: Path) -> bool:
     return path.suffix.lower() in STILLS and not path.name.startswith(".") and path.is_file()
 
 
-def _read_zip(path: Path, size: tuple[int, int], report: Report) -> Footage:
+def _read_zip(path: Path, size: tuple[int, int], report: Report, unfinished: Path | None) -> Footage:
     """Members are read in memory, one at a time a thread, by their base names; nothing is ever unpacked to disk."""
     try:
         archive = zipfile.ZipFile(path)
@@ -121,7 +130,7 @@ def _read_zip(path: Path, size: tuple[int, int], report: Report) -> Footage:
         stills.sort(key=lambda m: natural(m.filename))
         if not stills:
             raise RoadtripError(f"There are no stills in {path.name}; pack jpg, png or webp pictures.")
-        return _read_stills([(_base(m), opener(m)) for m in stills], size, report, path.name)
+        return _read_stills([(_base(m), opener(m)) for m in stills], size, report, path.name, unfinished)
 
 
 def _base(member: zipfile.ZipInfo) -> str:
@@ -129,9 +138,13 @@ def _base(member: zipfile.ZipInfo) -> str:
 
 
 def _read_stills(
-    stills: list[tuple[str, Callable[[], IO[bytes]]]], size: tuple[int, int], report: Report, source: str
+    stills: list[tuple[str, Callable[[], IO[bytes]]]],
+    size: tuple[int, int],
+    report: Report,
+    source: str,
+    unfinished: Path | None,
 ) -> Footage:
-    """Decodes in threads (PIL lets go of the interpreter) straight into the film's own memory."""
+    """Decodes in threads (PIL lets go of the interpreter) straight into the film's own memory, or into a file."""
     from PIL import Image
 
     # pictures over the limit are refused by _read_still; PIL's own warning would only reach the log
@@ -139,24 +152,30 @@ def _read_stills(
     Image.init()
     heic = _register_heic() if any(name.lower().endswith((".heic", ".heif")) for name, _ in stills) else True
     stills = stills[:MOST_FRAMES]
-    frames = np.empty((len(stills), 3, *size), dtype=np.uint8)
-    times: list[str | None] = [None] * len(stills)
-    good = np.zeros(len(stills), dtype=bool)
+    so_far = _SoFar(len(stills), size, unfinished)
+    frames, facts = so_far.frames, so_far.facts
 
     def decode(i: int) -> None:
         try:
             with stills[i][1]() as file:
-                frames[i], times[i] = _read_still(file, size)
-            good[i] = True
+                frames[i], facts["time"][i] = _read_still(file, size)
+            facts["good"][i] = True
         # PIL's decoders raise nearly anything on hostile input; whatever it is, this still is unreadable
         except Exception:
             pass
 
     with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
-        for done, _ in enumerate(pool.map(decode, range(len(stills))), 1):
-            if done % 16 == 0 or done == len(stills):
-                report(done, len(stills), "reading stills")
+        try:
+            for done, _ in enumerate(pool.map(decode, range(so_far.done, len(stills))), so_far.done + 1):
+                if done % 16 == 0 or done == len(stills):
+                    report(done, len(stills), "reading stills")
+                if done % KEEP_EVERY == 0:
+                    so_far.keep(done)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # Stop, or a report that raises, does not wait for thousands of stills
+            raise
 
+    good = facts["good"]
     skipped = tuple(name for (name, _), ok in zip(stills, good) if not ok)
     kept = np.flatnonzero(good)
     if not len(kept):
@@ -165,16 +184,58 @@ def _read_stills(
             if heic
             else f"The stills in {source} are HEIC; install roadtrip[heic] or convert them to jpg."
         )
-    taken = [times[i] for i in kept]
+    taken = facts["time"][kept]
     if all(taken) and len(set(taken)) > 1:
         # a stable sort: stills of one instant stay in the order of their names
-        kept = kept[sorted(range(len(kept)), key=lambda i: taken[i] or "")]
+        kept = kept[np.argsort(taken, kind="stable")]
     whole = len(kept) == len(stills) and bool((np.diff(kept) == 1).all())
     return Footage(torch.from_numpy(frames if whole else frames[kept]), None, skipped)
 
 
-def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, str | None]:
-    """One still, upright, its centre cut to the shape of `size` and resized, uint8 [3, H, W]; and its EXIF time."""
+class _SoFar:
+    """Stills read so far: `frames` uint8 [T, 3, H, W] and `facts` (was it good, its EXIF time), the first `done` of
+    them settled. In memory, or in files of a folder, where the next process finds them again."""
+
+    def __init__(self, count: int, size: tuple[int, int], folder: Path | None):
+        self.done, self.mark = 0, folder / "done" if folder else None
+        shapes = {"frames": ((count, 3, *size), np.dtype(np.uint8)), "facts": ((count,), FACTS)}
+        try:
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                arrays = {k: _mapped(folder / k, *v) for k, v in shapes.items()}
+                with suppress(OSError, ValueError):
+                    self.done = min(count, max(0, int((folder / "done").read_text())))
+        except OSError:
+            folder = self.mark = None  # nowhere to keep it: go on in memory
+        if not folder:
+            arrays = {k: np.zeros(*v) for k, v in shapes.items()}
+        self.frames, self.facts = arrays["frames"], arrays["facts"]
+        self.facts[self.done :] = np.zeros((), FACTS)
+
+    def keep(self, done: int) -> None:
+        """What lies before `done` is on the disk when this returns, and only then called done."""
+        if self.mark:
+            for array in (self.frames, self.facts):
+                array.flush()  # type: ignore[attr-defined]
+            with suppress(RoadtripError), whole_file(self.mark) as file:
+                file.write_text(str(done))
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    size = int(np.prod(shape)) * dtype.itemsize
+    if not path.exists() or path.stat().st_size != size:
+        (path.parent / "done").unlink(missing_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):
+                # a full disk is to be an error here and not a signal at the first write to the map
+                os.posix_fallocate(file.fileno(), 0, size)
+    return np.memmap(path, dtype, "r+", shape=shape)
+
+
+def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, bytes]:
+    """One still, upright, its centre cut to the shape of `size` and resized, uint8 [3, H, W]; and its EXIF time, empty
+    where it has none."""
     from PIL import Image, ImageOps
 
     height, width = size
@@ -192,10 +253,11 @@ def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, str
         image.draft("RGB" if image.mode != "L" else "L", wanted[::-1] if sideways else wanted)
     _refuse_huge(image)
     details = exif.get_ifd(0x8769)
-    time = details.get(36867)
+    time = str(details.get(36867) or "").strip()
     image = _rgb(ImageOps.exif_transpose(image))
     small = image.resize((width, height), Image.Resampling.LANCZOS, _centre(*image.size, width, height), 3.0)
-    return np.asarray(small).transpose(2, 0, 1), f"{time}.{details.get(37521, '')}" if time else None
+    taken = f"{time}.{details.get(37521, '')}" if time else ""
+    return np.asarray(small).transpose(2, 0, 1), taken.encode("ascii", "ignore")
 
 
 def _refuse_huge(image: Image) -> None:

@@ -104,7 +104,7 @@ def train(
         raise RoadtripError(f"Seed {seed} is out of range; choose from 0 to {2**31 - 1}.")
     if not 0 <= held_out <= 0.9:
         raise RoadtripError(f"{held_out:g} can't be held out; choose a share from 0 to 0.9.")
-    run = Run(recipe, film, seed, held_out, torch.device(device or _best_device()), dtype)
+    run = Run(recipe, film, seed, held_out, torch.device(device or best_device()), dtype)
     if resume is not None:
         run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)))
         if steps is not None and steps <= run.done:
@@ -119,7 +119,7 @@ class Run:
         self.recipe, self.seed, self.held_out, self.device = recipe, seed, held_out, device
         if dtype not in ("auto", "float32", "bfloat16"):
             raise RoadtripError(f"There is no dtype {dtype!r}; choose auto, float32 or bfloat16.")
-        self.dtype = _best_dtype(device) if dtype == "auto" else dtype
+        self.dtype = best_dtype(device) if dtype == "auto" else dtype
         self.starts = film.starts(recipe.clip, "train", held_out)
         if not len(self.starts):
             raise RoadtripError(
@@ -348,11 +348,11 @@ def _mean_frame(film: Film, starts: Tensor, clip: int) -> Tensor:
     return film.frames[seen].float().mean(dim=0).round().to(torch.uint8)
 
 
-def _best_device() -> str:
+def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _best_dtype(device: torch.device) -> str:
+def best_dtype(device: torch.device) -> str:
     """bfloat16 where the device multiplies it natively: on other CPUs autocast to it is many times slower. Read from
     the processor's flags and not timed, so that a machine always decides alike."""
     if device.type == "cuda":

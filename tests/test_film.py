@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import roadtrip as rt
+from roadtrip import reading
 from roadtrip.film import find_cuts
 
 SIZE = (48, 80)
@@ -395,6 +396,35 @@ def test_opened_again_without_reading(tmp_path, monkeypatch):
     monkeypatch.setattr("roadtrip.film.read_footage", lambda *_: pytest.fail("read again"))
     again = rt.open_film(folder, SIZE, gap=2)
     assert torch.equal(first.frames, again.frames) and again.gap == 2 and first.fingerprint == again.fingerprint
+
+
+def test_a_killed_import_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Killed after 20 of 30 stills: the second time the first 20 are not read again, and the film is the same."""
+    folder = folder_of(tmp_path, slide(30))
+    (folder / "frame7.png").write_bytes(b"no picture")
+    whole = rt.open_film(folder, SIZE, gap=1, cache=False)
+    monkeypatch.setattr("roadtrip.reading.KEEP_EVERY", 10)
+    read, seen = reading._read_still, []
+
+    def counted(file, size):
+        seen.append(1)
+        return read(file, size)
+
+    monkeypatch.setattr("roadtrip.reading._read_still", counted)
+
+    def killed(done, total, note):
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rt.open_film(folder, SIZE, gap=1, progress=killed)
+    (settled,) = (tmp_path / "cache").rglob("done")
+    assert settled.read_text() == "20"
+    seen.clear()
+    film = rt.open_film(folder, SIZE, gap=1)
+    assert len(seen) == 10
+    assert torch.equal(film.frames, whole.frames) and film.skipped == whole.skipped == ("frame7.png",)
+    assert not settled.parent.exists()
 
 
 def test_a_changed_source_or_damaged_cache_is_read_again(tmp_path):
