@@ -82,23 +82,50 @@ class LSTMMiddle(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Code and skip to a picture-sized output; starts at zero, so that a fresh model copies the last frame."""
+    """Code and skip to the frame after `frame`, whose skip it is; starts at zero, so that a fresh model copies it."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, output: str):
         super().__init__()
+        self.output = output
         self.up = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
         self.block = Residual(width)
         self.out = nn.Conv2d(width, 3 * 16, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        ends = [self.out]
+        if output == "warp":
+            self.flow = nn.Conv2d(2 * width, 2, 3, padding=1)
+            ends.append(self.flow)
+        for end in ends:
+            nn.init.zeros_(end.weight)
+            nn.init.zeros_(end.bias)  # type: ignore[arg-type]
 
-    def forward(self, code: Tensor, skip: Tensor) -> Tensor:
-        fine = F.pixel_shuffle(self.up(_act(code)), 2) + skip  # [B, width, H/4, W/4]
-        return F.pixel_shuffle(self.out(_act(self.block(fine))), 4)  # [B, 3, H, W]
+    def forward(self, frame: Tensor, code: Tensor, skip: Tensor) -> Tensor:
+        code = _act(code)
+        fine = F.pixel_shuffle(self.up(code), 2) + skip  # [B, width, H/4, W/4]
+        change = F.pixel_shuffle(self.out(_act(self.block(fine))), 4)  # [B, 3, H, W]
+        if self.output == "picture":
+            return 0.5 + change
+        if self.output == "warp":
+            flow = FLOW_SCALE * self.flow(code).float()  # [B, 2, H/8, W/8]
+            frame = warp(frame, F.interpolate(flow, scale_factor=8, mode="bilinear"))
+        return frame + change
+
+
+def warp(frame: Tensor, flow: Tensor) -> Tensor:
+    """Each pixel taken from where the flow points, bilinearly; beyond the border, from the border.
+
+    frame: float [B, 3, H, W]; flow: float32 [B, 2, H, W], (x, y) in pixels from each pixel to its source.
+    """
+    height, width = frame.shape[-2:]
+    x, y = (torch.arange(n, device=flow.device) + 0.5 for n in (width, height))
+    source = torch.stack([(flow[:, 0] + x) * (2 / width) - 1, (flow[:, 1] + y[:, None]) * (2 / height) - 1], dim=-1)
+    # a flow that is not a number would send grid_sample's gradient outside its memory
+    source = source.nan_to_num(0.0)
+    return F.grid_sample(frame.float().contiguous(), source, padding_mode="border", align_corners=False)
 
 
 MIDDLES: dict[str, type[ConvMiddle] | type[LSTMMiddle]] = {"conv": ConvMiddle, "lstm": LSTMMiddle}
-OUTPUTS = ("change", "picture")
+OUTPUTS = ("warp", "change", "picture")
+FLOW_SCALE = 4.0  # pixels of flow for a unit of the decoder's output: motion is learned in the first hundred steps
 
 
 class NextFrame(
@@ -116,7 +143,8 @@ class NextFrame(
         width: channels at a quarter of the size; twice as many at an eighth.
         depth: residual blocks in the middle.
         middle: "conv" or "lstm".
-        output: "change" adds the decoder's output to f2, "picture" takes it as the picture (the post's own way).
+        output: "warp" moves f2 along a predicted flow and adds a change, "change" only adds one, "picture" predicts
+            the whole picture (the post's own way).
         size: (H, W) of the training film; only the mean training frame depends on it, the network does not.
         provenance: where the weights come from (recipe, seed, step, film, versions); plain JSON.
     """
@@ -126,15 +154,14 @@ class NextFrame(
         width: int = 48,
         depth: int = 4,
         middle: str = "conv",
-        output: str = "change",
+        output: str = "warp",
         size: tuple[int, int] = (72, 128),
         provenance: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.encoder = Encoder(width)
         self.middle = MIDDLES[middle](2 * width, depth)
-        self.decoder = Decoder(width)
-        self.output = output
+        self.decoder = Decoder(width, output)
         self.architecture = {"width": width, "depth": depth, "middle": middle, "output": output, "size": list(size)}
         self.provenance = provenance or {}
         # a baseline that belongs to the weights: measured beside them, wherever they go
@@ -149,9 +176,7 @@ class NextFrame(
         """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from."""
         code, skip = self.encoder(frame)
         code, state = self.middle.step(code, state)
-        change = self.decoder(code, skip)
-        picture = frame + change if self.output == "change" else 0.5 + change
-        return clamp(picture), state
+        return clamp(self.decoder(frame, code, skip)), state
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
         return self.step(f2, self.see(f1))[0]

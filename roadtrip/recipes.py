@@ -24,7 +24,9 @@ class Recipe:
     width: int = _value(48, "Channels of the network at a quarter of the picture's size.", span=(8, 256))
     depth: int = _value(4, "Residual blocks between encoder and decoder.", span=(0, 16))
     middle: str = _value("conv", "What sits between encoder and decoder.", choices=tuple(MIDDLES))
-    output: str = _value("change", "Predict a change of f2, or the whole picture as the post did.", choices=OUTPUTS)
+    output: str = _value(
+        "warp", "Move f2 along a flow and change it, only change it, or predict the whole picture.", choices=OUTPUTS
+    )
     # what the loss sees
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
     l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
@@ -38,14 +40,15 @@ class Recipe:
     spectral: bool = _value(False, "Spectral normalisation of the discriminator's layers.")
     judge_width: int = _value(32, "Channels of the discriminator's first layer.", span=(8, 256))
     # optimisation
-    batch: int = _value(8, "Clips in a training step.", span=(1, 512))
-    learning_rate: float = _value(1e-3, "Step size of the generator's Adam at its highest.", span=(1e-7, 1.0))
+    batch: int = _value(4, "Clips in a training step.", span=(1, 512))
+    optimiser: str = _value("muon", "What moves the generator's weights; biases take Adam.", choices=("muon", "adam"))
+    learning_rate: float = _value(2e-3, "Step size of the generator at its highest.", span=(1e-7, 1.0))
     judge_learning_rate: float = _value(4e-4, "Step size of the discriminator's Adam.", span=(1e-7, 1.0))
-    beta1: float = _value(0.9, "Adam's momentum; GANs like 0.5.", span=(0, 0.999))
+    beta1: float = _value(0.9, "Momentum of the optimisers; GANs like 0.5.", span=(0, 0.999))
     warmup: int = _value(20, "Steps over which the step size rises from zero.", span=(0, 10000))
     ema: float = _value(0.999, "Decay of the averaged copy of the weights kept beside the raw ones.", span=(0, 0.99999))
     # augmentation
-    flip: float = _value(0.0, "Share of clips mirrored left to right; roads have a side to drive on.", span=(0, 1))
+    flip: float = _value(0.5, "Share of clips mirrored left to right; roads have a side to drive on.", span=(0, 1))
     jitter: float = _value(0.1, "Random brightness and contrast, the same for a whole clip.", span=(0, 0.5))
 
     def __post_init__(self) -> None:
@@ -83,7 +86,15 @@ class Recipe:
 
 def _v3(name: str, judge_frames: int) -> Recipe:
     return Recipe(
-        name, unroll=2, l1_weight=100.0, gan_weight=1.0, judge_frames=judge_frames, learning_rate=4e-4, beta1=0.5
+        name,
+        unroll=2,
+        l1_weight=100.0,
+        gan_weight=1.0,
+        judge_frames=judge_frames,
+        batch=8,
+        optimiser="adam",
+        learning_rate=4e-4,
+        beta1=0.5,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from . import checkpoint
 from .augment import augmenter
@@ -24,6 +25,7 @@ from .errors import RoadtripError
 from .film import Film, open_film
 from .measure import l1
 from .model import NextFrame
+from .muon import Muon
 from .recipes import Recipe, find_recipe
 from .seeds import drawing_from
 from .teacher_forcing import rollout, unroll
@@ -139,8 +141,12 @@ class Run:
         self.model.mean_frame.copy_(_mean_frame(film, self.starts, recipe.clip))
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         betas = (recipe.beta1, 0.99)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, betas, fused=True)
-        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), recipe.judge_learning_rate, betas, fused=True)
+        weights = [p for p in self.model.parameters() if p.dim() == 4 and recipe.optimiser == "muon"]
+        others = [p for p in self.model.parameters() if not any(p is w for w in weights)]
+        self.optimisers: list[torch.optim.Optimizer] = [Adam(others, recipe.learning_rate, betas, fused=True)]
+        if weights:
+            self.optimisers.append(Muon(weights, recipe.learning_rate, recipe.beta1))
+        self.judge_optimiser = Adam(self.judge.parameters(), recipe.judge_learning_rate, betas, fused=True)
         self.augment = augmenter(recipe)
         self.done = 0
         self.broken = torch.zeros((), device=device)  # 1 once a gradient was not a number: no sync until it is reported
@@ -164,11 +170,9 @@ class Run:
     def step(self, steps: int | None) -> dict[str, Tensor]:
         """One training step of a run of `steps` in all; the losses, still on the device."""
         recipe = self.recipe
-        for optimiser, rate in (
-            (self.optimiser, recipe.learning_rate),
-            (self.judge_optimiser, recipe.judge_learning_rate),
-        ):
-            optimiser.param_groups[0]["lr"] = rate * schedule(self.done, steps, recipe.warmup)
+        for _, optimiser in self._optimisers():
+            full = optimiser.defaults["lr"]
+            optimiser.param_groups[0]["lr"] = full * schedule(self.done, steps, recipe.warmup)
 
         picked = torch.randint(len(self.starts), (recipe.batch,), generator=self.random)
         clips = self.film.clips(self.starts[picked], recipe.clip).to(torch.float32) / 255  # [B, 2 + U, 3, H, W]
@@ -190,7 +194,7 @@ class Run:
             total = total + recipe.gan_weight * losses["generator"]
             self.judge.requires_grad_(True)
 
-        self._descend(self.optimiser, self.model, total)
+        self._descend(self.optimisers, self.model, total)
         rate = 1 - min(recipe.ema, (1 + self.done) / (10 + self.done))  # a young average forgets its beginning
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
         self.done += 1
@@ -205,7 +209,7 @@ class Run:
         total = loss
         if recipe.r1_weight and self.done % R1_EVERY == 0:
             total = loss + recipe.r1_weight * R1_EVERY * r1_penalty(self.judge, real_windows)
-        self._descend(self.judge_optimiser, self.judge, total)
+        self._descend([self.judge_optimiser], self.judge, total)
         return loss
 
     def _judged(self, clips: Tensor, frames: Tensor) -> Tensor:
@@ -216,15 +220,16 @@ class Run:
             memory_format=torch.channels_last
         )
 
-    def _descend(self, optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> None:
-        optimiser.zero_grad(set_to_none=True)
+    def _descend(self, optimisers: list[torch.optim.Optimizer], module: nn.Module, loss: Tensor) -> None:
+        module.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(module.parameters(), LARGEST_NORM, foreach=True)
-        # the fused optimiser leaves the weights alone when told that a gradient is not a number
+        # both optimisers leave the weights alone when told that a gradient is not a number
         bad = (~torch.isfinite(norm)).float()
         self.broken += bad
-        optimiser.found_inf = bad  # type: ignore[attr-defined]
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.found_inf = bad  # type: ignore[attr-defined]
+            optimiser.step()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
@@ -277,7 +282,7 @@ class Run:
         return [("model", self.model), ("ema", self.ema), ("judge", self.judge)]
 
     def _optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
-        return [("optimiser", self.optimiser), ("judge-optimiser", self.judge_optimiser)]
+        return [*zip(("optimiser", "muon"), self.optimisers), ("judge-optimiser", self.judge_optimiser)]
 
 
 def schedule(step: int, steps: int | None, warmup: int) -> float:

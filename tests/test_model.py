@@ -5,6 +5,8 @@ import torch
 
 from roadtrip import NextFrame, PatchDiscriminator, RoadtripError, rollout, unroll, windows
 from roadtrip.discriminators import GAN_LOSSES, discriminator_loss, generator_loss, r1_penalty
+from roadtrip.model import OUTPUTS, warp
+from roadtrip.muon import orthogonal
 
 
 def awake(**architecture) -> NextFrame:
@@ -21,7 +23,7 @@ def frames(n: int, batch: int = 2, size: tuple[int, int] = (16, 24)) -> list[tor
 
 
 @pytest.mark.parametrize("middle", ["conv", "lstm"])
-@pytest.mark.parametrize("output", ["change", "picture"])
+@pytest.mark.parametrize("output", OUTPUTS)
 def test_any_size_divisible_by_8(middle, output):
     model = awake(middle=middle, output=output)
     for size in ((16, 24), (72, 128), (48, 80)):
@@ -30,9 +32,34 @@ def test_any_size_divisible_by_8(middle, output):
         assert g.shape == f1.shape and g.min() >= 0 and g.max() <= 1
 
 
-def test_fresh_change_model_copies_the_last_frame():
+@pytest.mark.parametrize("output", ["warp", "change"])
+def test_a_fresh_model_copies_the_last_frame(output):
     f1, f2 = frames(2)
-    assert torch.allclose(NextFrame(width=8)(f1, f2), f2)
+    assert torch.allclose(NextFrame(width=8, output=output)(f1, f2), f2, atol=1e-5)
+
+
+def test_warp_takes_each_pixel_from_where_the_flow_points():
+    (frame,) = frames(1)
+    flow = torch.zeros(2, 2, 16, 24)
+    flow[:, 0], flow[:, 1] = 3, -2  # from three to the right and two above
+    assert torch.allclose(warp(frame, flow)[..., 2:, :-3], frame[..., :-2, 3:], atol=1e-5)
+    assert torch.allclose(warp(frame, flow)[..., 2:, -3:], frame[..., :-2, -1:], atol=1e-5)  # the border goes on
+    assert torch.allclose(
+        warp(frame, flow / 6)[..., 8, 8],
+        frame[..., 7:9, 8:10].transpose(-2, -1).flatten(-2) @ torch.tensor([1 / 6, 1 / 3, 1 / 6, 1 / 3]),
+        atol=1e-5,
+    )  # between four pixels
+
+
+def test_muon_steps_are_orthogonal():
+    draw = torch.randn(3, 12, 40, generator=torch.Generator().manual_seed(0))
+    for matrices in (draw, draw.mT):
+        made = orthogonal(matrices)
+        values = torch.linalg.svdvals(made)
+        assert made.shape == matrices.shape and values.min() > 0.6 and values.max() < 1.3
+        # the same singular vectors: the polar factor U Vᵀ is the nearest orthogonal matrix
+        u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+        assert (made * (u @ vh)).sum() / (made.norm() * (u @ vh).norm()) > 0.97
 
 
 def test_unroll_by_hand():
