@@ -36,8 +36,11 @@ class Encoder(nn.Module):
         self.stem = nn.Conv2d(3 * 16, width, 3, padding=1)
         self.down = nn.Conv2d(4 * width, 2 * width, 1)
 
+    def fine(self, frame: Tensor) -> Tensor:
+        return self.stem(F.pixel_unshuffle(frame * 2 - 1, 4))  # [B, width, H/4, W/4]
+
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        skip = self.stem(F.pixel_unshuffle(frame * 2 - 1, 4))  # [B, width, H/4, W/4]
+        skip = self.fine(frame)
         return self.down(F.pixel_unshuffle(_act(skip), 2)), skip  # [B, 2·width, H/8, W/8]
 
 
@@ -81,33 +84,34 @@ class LSTMMiddle(nn.Module):
         return torch.sigmoid(give) * torch.tanh(cell), cell
 
 
-class Decoder(nn.Module):
-    """Code and skip to the frame after `frame`, whose skip it is; starts at zero, so that a fresh model copies it."""
+class Flow(nn.Module):
+    """Moves a frame along the flow that its code tells of; starts at zero, so that nothing moves."""
 
-    def __init__(self, width: int, output: str):
+    def __init__(self, channels: int):
         super().__init__()
-        self.output = output
+        self.flow = nn.Conv2d(channels, 2, 3, padding=1)
+        nn.init.zeros_(self.flow.weight)
+        nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
+
+    def forward(self, frame: Tensor, code: Tensor) -> Tensor:
+        flow = FLOW_SCALE * self.flow(_act(code)).float()  # [B, 2, H/8, W/8]
+        return warp(frame, F.interpolate(flow, scale_factor=8, mode="bilinear"))
+
+
+class Decoder(nn.Module):
+    """Code and skip to a picture-sized change; starts at zero, so that a fresh model copies the last frame."""
+
+    def __init__(self, width: int):
+        super().__init__()
         self.up = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
         self.block = Residual(width)
         self.out = nn.Conv2d(width, 3 * 16, 3, padding=1)
-        ends = [self.out]
-        if output == "warp":
-            self.flow = nn.Conv2d(2 * width, 2, 3, padding=1)
-            ends.append(self.flow)
-        for end in ends:
-            nn.init.zeros_(end.weight)
-            nn.init.zeros_(end.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
-    def forward(self, frame: Tensor, code: Tensor, skip: Tensor) -> Tensor:
-        code = _act(code)
-        fine = F.pixel_shuffle(self.up(code), 2) + skip  # [B, width, H/4, W/4]
-        change = F.pixel_shuffle(self.out(_act(self.block(fine))), 4)  # [B, 3, H, W]
-        if self.output == "picture":
-            return 0.5 + change
-        if self.output == "warp":
-            flow = FLOW_SCALE * self.flow(code).float()  # [B, 2, H/8, W/8]
-            frame = warp(frame, F.interpolate(flow, scale_factor=8, mode="bilinear"))
-        return frame + change
+    def forward(self, code: Tensor, skip: Tensor) -> Tensor:
+        fine = F.pixel_shuffle(self.up(_act(code)), 2) + skip  # [B, width, H/4, W/4]
+        return F.pixel_shuffle(self.out(_act(self.block(fine))), 4)  # [B, 3, H, W]
 
 
 def warp(frame: Tensor, flow: Tensor) -> Tensor:
@@ -161,7 +165,9 @@ class NextFrame(
         super().__init__()
         self.encoder = Encoder(width)
         self.middle = MIDDLES[middle](2 * width, depth)
-        self.decoder = Decoder(width, output)
+        self.flow = Flow(2 * width) if output == "warp" else None
+        self.decoder = Decoder(width)
+        self.output = output
         self.architecture = {"width": width, "depth": depth, "middle": middle, "output": output, "size": list(size)}
         self.provenance = provenance or {}
         # a baseline that belongs to the weights: measured beside them, wherever they go
@@ -176,7 +182,11 @@ class NextFrame(
         """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from."""
         code, skip = self.encoder(frame)
         code, state = self.middle.step(code, state)
-        return clamp(self.decoder(frame, code, skip)), state
+        if self.flow:
+            frame = self.flow(frame, code)
+            skip = self.encoder.fine(frame)  # so that the change is drawn where things now are
+        change = self.decoder(code, skip)
+        return clamp(0.5 + change if self.output == "picture" else frame + change), state
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
         return self.step(f2, self.see(f1))[0]
