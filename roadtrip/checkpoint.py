@@ -31,6 +31,7 @@ ARCHITECTURE: dict[str, tuple[Any, ...] | range] = {
     "depth": range(0, 17),
     "middle": tuple(MIDDLES),
     "output": OUTPUTS,
+    "told": (False, True),
 }
 
 
@@ -133,8 +134,9 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _checked(config: Any, name: str) -> dict[str, Any]:
     """The arguments of NextFrame that a config holds, each within its range."""
     try:
+        config = {"told": False} | config  # older ones say nothing of it
         for key, allowed in ARCHITECTURE.items():
-            if type(config[key]) not in (int, str) or config[key] not in allowed:
+            if type(config[key]) is not type(allowed[0]) or config[key] not in allowed:
                 raise KeyError(key)
         height, width = config["size"]
         if not all(type(n) is int and 8 <= n <= 4096 and n % 8 == 0 for n in (height, width)):

@@ -344,11 +344,18 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
     (which a flash is not), by more than three times what is usual around it, and by more than either side moves (which
     a time lapse is not), or by very much more than is usual.
     """
-    x = torch.cat([F.adaptive_avg_pool2d(c.float() / 255, (9, 16)) for c in frames.split(256)]).flatten(1)
-    T = len(x)
+    T = len(frames)
+    # written in place: small results kept between large temporaries would hold every one of their holes in the heap
+    x = torch.empty(T, 3, 9, 16)
+    for i in range(0, T, 64):
+        x[i : i + 64] = F.adaptive_avg_pool2d(frames[i : i + 64].float() / 255, (9, 16))
+    x = x.flatten(1)
     if T < 4:
         return ()
-    one, two, three = ((x[p:] - x[:-p]).abs().mean(dim=1) for p in (1, 2, 3))  # one[i] = d(i, i + 1)
+    ends = [(i, min(i + 1024, T)) for i in range(0, T, 1024)]
+    one, two, three = (  # one[i] = d(i, i + 1)
+        torch.cat([(x[i + p : j + p] - x[i : min(j, T - p)]).abs().mean(dim=1) for i, j in ends]) for p in (1, 2, 3)
+    )
     cuts: list[int] = []
     for t in range(2, T - 1):
         across = min(one[t - 1], two[t - 2], two[t - 1], three[t - 2]).item()

@@ -7,6 +7,7 @@ D(p) = mean over t of d(y_t, y_{t−p}).
 
 from __future__ import annotations
 
+import cmath
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -302,6 +303,55 @@ def median_oscillation(each: list[Oscillation]) -> Oscillation:
         each[0].frames,
         each[0].real,
     )
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """The dominant multiplier of a rollout map, see `multiplier`: a complex number, how well two steps of the
+    iteration fit it (0 … 1, 0 is exact), and how far the map moves the picture it was linearised at (mean |difference|)."""
+
+    real: float
+    imaginary: float
+    residual: float
+    distance: float
+
+
+def multiplier(model: NextFrame, frames: Tensor, steps: int = 100, seed: int = 0) -> Multiplier:
+    """The eigenvalue of largest modulus of the rollout map (a, b) → (b, G(a, b)), its memory carried along, linearised
+    at (m, m): near −1 a picture flips, near +1 it drifts. m is the mean of the even frames' mean and the odd frames'
+    of `frames` [T, 3, H, W] in [0, 1].
+
+    Power iteration in float32 on the transposed Jacobian, which has the same eigenvalues and needs plain backward
+    passes alone. As a complex pair never settles, three iterates are fitted by v_{k+2} = α·v_{k+1} + β·v_k, and the
+    larger root of λ² = α·λ + β is reported.
+    """
+    m = ((frames[::2].mean(dim=0) + frames[1::2].mean(dim=0)) / 2)[None].to(next(model.parameters()).device)
+    with torch.no_grad():
+        state = model.see(m)
+        for _ in range(SHORTEST):  # a memory settles on the picture
+            state = model.step(m, state)[1]
+    inputs = tuple(x.detach().requires_grad_() for x in (m, *state))
+    picture, after = model.step(inputs[0], inputs[1:])
+    outputs = (picture, *after)
+
+    def transposed(vector: list[Tensor]) -> list[Tensor]:
+        found = torch.autograd.grad(outputs, inputs, vector, retain_graph=True, allow_unused=True)
+        return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found)]
+
+    generator = torch.Generator().manual_seed(seed)
+    vector = [torch.randn(x.shape, generator=generator).to(x.device) for x in inputs]
+    for _ in range(steps):
+        vector = transposed(vector)
+        size = torch.cat([v.flatten() for v in vector]).norm().clamp_min(1e-30)
+        vector = [v / size for v in vector]
+    one = transposed(vector)
+    v0, v1, v2 = (torch.cat([x.flatten() for x in v]).double().cpu() for v in (vector, one, transposed(one)))
+    fit = torch.linalg.lstsq(torch.stack([v1, v0], dim=1), v2[:, None]).solution[:, 0]
+    alpha, beta = fit.tolist()
+    residual = ((v2 - alpha * v1 - beta * v0).norm() / v2.norm().clamp_min(1e-30)).item()
+    root = cmath.sqrt(alpha * alpha + 4 * beta)
+    largest = max((alpha + root) / 2, (alpha - root) / 2, key=abs)
+    return Multiplier(largest.real, largest.imag, residual, l1(picture, m).mean().item())
 
 
 # --- a model on a film ------------------------------------------------------------------------------------------------

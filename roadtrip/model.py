@@ -149,6 +149,7 @@ class NextFrame(
         middle: "conv" or "lstm".
         output: "warp" moves f2 along a predicted flow and adds a change, "change" only adds one, "picture" predicts
             the whole picture (the post's own way).
+        told: whether it is told how much noise is on the frames that go in.
         size: (H, W) of the training film; only the mean training frame depends on it, the network does not.
         provenance: where the weights come from (recipe, seed, step, film, versions); plain JSON.
     """
@@ -159,28 +160,31 @@ class NextFrame(
         depth: int = 4,
         middle: str = "conv",
         output: str = "warp",
+        told: bool = False,
         size: tuple[int, int] = (72, 128),
         provenance: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.encoder = Encoder(width)
         self.middle = MIDDLES[middle](2 * width, depth)
+        self.told = nn.Linear(1, 2 * width) if told else None
         self.flow = Flow(2 * width) if output == "warp" else None
         self.decoder = Decoder(width)
         self.output = output
-        self.architecture = {"width": width, "depth": depth, "middle": middle, "output": output, "size": list(size)}
+        self.architecture = {"width": width, "depth": depth, "middle": middle, "output": output, "told": told}
+        self.architecture["size"] = list(size)
         self.provenance = provenance or {}
         # a baseline that belongs to the weights: measured beside them, wherever they go
         self.mean_frame: Tensor
         self.register_buffer("mean_frame", torch.zeros(3, *size, dtype=torch.uint8))
 
-    def see(self, frame: Tensor) -> State:
-        """The state after a first frame, float [B, 3, H, W] in [0, 1]."""
-        return self.middle.see(self.encoder(frame)[0])
+    def see(self, frame: Tensor, noise: Tensor | None = None) -> State:
+        """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it."""
+        return self.middle.see(self._code(frame, noise)[0])
 
-    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
         """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from."""
-        code, skip = self.encoder(frame)
+        code, skip = self._code(frame, noise)
         code, state = self.middle.step(code, state)
         if self.flow:
             frame = self.flow(frame, code)
@@ -190,6 +194,12 @@ class NextFrame(
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
         return self.step(f2, self.see(f1))[0]
+
+    def _code(self, frame: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        code, skip = self.encoder(frame)
+        if self.told:
+            code = code + self.told(frame.new_zeros(len(frame), 1) if noise is None else noise)[:, :, None, None]
+        return code, skip
 
 
 def _act(x: Tensor) -> Tensor:

@@ -31,9 +31,22 @@ class Recipe:
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
     l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
     gan_weight: float = _value(0.0, "Weight of the discriminator's verdict; 0 trains without one.", span=(0, 1e4))
+    feedback: str = _value(
+        "exact",
+        "What a generated frame is fed back as: itself, cut off from its gradient, or rounded to 8 bits.",
+        choices=("exact", "detached", "8-bit"),
+    )
+    noise: float = _value(
+        0.0,
+        "Most noise on the frames that go in; the network is told how much it is, and drives with none.",
+        span=(0, 1),
+    )
+    back_weight: float = _value(0.0, "Weight of driving back: G(g4, g3) should be f2 again (ping-pong).", span=(0, 1e4))
+    replay: int = _value(0, "Up to so many frames are rolled out first; training goes on from there.", span=(0, 16))
     # the discriminator
     judge_frames: int = _value(2, "Frames the discriminator sees at once: 1 single, 2 the pair, 3.", span=(1, 3))
     judge_slots: str = _value("all", "Which windows of frames it judges.", choices=("all", "first"))
+    judge_shuffle: bool = _value(False, "Show it a clip's frames in random order, real and generated ones alike.")
     judge_context: int = _value(0, "Real frames shown to it before the judged ones.", span=(0, 2))
     gan_loss: str = _value("hinge", "The form of the GAN loss.", choices=tuple(GAN_LOSSES))
     r1_weight: float = _value(0.0, "Weight of the R1 gradient penalty on real frames.", span=(0, 1e4))
@@ -69,8 +82,8 @@ class Recipe:
 
     @property
     def clip(self) -> int:
-        """Frames of a training clip: f1, f2 and one target for each generated frame."""
-        return 2 + self.unroll
+        """Frames of a training clip: f1, f2 and one target for each generated frame, those before the trained ones too."""
+        return 2 + self.replay + self.unroll
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

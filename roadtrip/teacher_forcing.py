@@ -14,7 +14,12 @@ from .model import NextFrame
 
 
 def unroll(
-    model: NextFrame, f1: Tensor, f2: Tensor, steps: int, feedback: Callable[[Tensor], Tensor] | None = None
+    model: NextFrame,
+    f1: Tensor,
+    f2: Tensor,
+    steps: int,
+    feedback: Callable[[Tensor], Tensor] | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """Drives on from two frames: g3 = G(f1, f2), g4 = G(f2, g3), g5 = G(g3, g4), …
 
@@ -23,12 +28,13 @@ def unroll(
         steps: how many frames to generate, ≥ 1.
         feedback: what happens to a generated frame before the model sees it again (noise, rounding, detach);
             what is returned is the frame before it.
+        noise: float [B, 1], the standard deviation of the noise on what goes in, for a model that is told.
 
     Returns: float [B, steps, 3, H, W] in [0, 1], differentiable through every step.
     """
-    state, frame, generated = model.see(f1), f2, []
+    state, frame, generated = model.see(f1, noise), f2, []
     for _ in range(steps):
-        g, state = model.step(frame, state)
+        g, state = model.step(frame, state, noise)
         generated.append(g)
         frame = feedback(g) if feedback else g
     return torch.stack(generated, dim=1)

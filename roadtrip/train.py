@@ -9,7 +9,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ class Run:
 
         self.random = torch.Generator().manual_seed(seed)
         with drawing_from(self.random):
-            model = NextFrame(recipe.width, recipe.depth, recipe.middle, recipe.output, film.size)
+            model = NextFrame(recipe.width, recipe.depth, recipe.middle, recipe.output, recipe.noise > 0, film.size)
             judge = PatchDiscriminator(recipe.judge_frames, recipe.judge_width, recipe.spectral)
         self.model: NextFrame = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.judge: PatchDiscriminator = judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -177,19 +177,30 @@ class Run:
         picked = torch.randint(len(self.starts), (recipe.batch,), generator=self.random)
         clips = self.film.clips(self.starts[picked], recipe.clip).to(torch.float32) / 255  # [B, 2 + U, 3, H, W]
         clips = self.augment(clips, self.random)
-        f1, f2, real = clips[:, 0], clips[:, 1], clips[:, 2:]
-        f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (f1, f2))
+        clips, f1, f2 = self._replayed(clips)
+        real = clips[:, 2:]
+        noise, f1, f2 = self._noisy(f1, f2)
 
         with self._autocast():
-            fake = unroll(self.model, f1, f2, recipe.unroll)  # [B, U, 3, H, W]: g3, g4, …
+            fake = unroll(self.model, f1, f2, recipe.unroll, self._fed_back(noise), noise)  # [B, U, 3, H, W]: g3, g4, …
         losses = {"l1": l1(fake, real).mean(dim=0).sum()}  # L1(f3, g3) + L1(f4, g4) + …
         total = recipe.l1_weight * losses["l1"]
 
+        if recipe.back_weight:
+            end = torch.cat([f2[:, None], fake], dim=1)[:, -2:]
+            with self._autocast():
+                back = unroll(self.model, end[:, 1], end[:, 0], recipe.unroll, noise=noise)
+            losses["back"] = l1(back, clips.flip(1)[:, 2:]).mean(dim=0).sum()  # L1(f2, G(g4, g3)) + …
+            total = total + recipe.back_weight * losses["back"]
+
         if recipe.gan_weight:
-            losses["discriminator"] = self._judge_step(clips, fake.detach())
+            order = self._order()
+            losses["discriminator"] = self._judge_step(
+                self._judged(clips, real, order), self._judged(clips, fake.detach(), order)
+            )
             self.judge.requires_grad_(False)
             with self._autocast():
-                scores = self.judge(self._judged(clips, fake))
+                scores = self.judge(self._judged(clips, fake, order))
             losses["generator"] = generator_loss(recipe.gan_loss, scores)
             total = total + recipe.gan_weight * losses["generator"]
             self.judge.requires_grad_(True)
@@ -200,9 +211,8 @@ class Run:
         self.done += 1
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _judge_step(self, clips: Tensor, fake: Tensor) -> Tensor:
+    def _judge_step(self, real_windows: Tensor, fake_windows: Tensor) -> Tensor:
         recipe = self.recipe
-        real_windows, fake_windows = self._judged(clips, clips[:, 2:]), self._judged(clips, fake)
         with self._autocast():
             scores = self.judge(torch.cat([real_windows, fake_windows]))
         loss = discriminator_loss(recipe.gan_loss, *scores.chunk(2))
@@ -212,9 +222,52 @@ class Run:
         self._descend([self.judge_optimiser], self.judge, total)
         return loss
 
-    def _judged(self, clips: Tensor, frames: Tensor) -> Tensor:
+    def _replayed(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(clips [B, 2 + U, 3, H, W] that begin with f1 and f2, f1, f2). With replay they begin up to so many frames
+        later, and f1 and f2 are what the model made of the frames before (the train window's recipe)."""
+        begin = self.recipe.replay and int(torch.randint(self.recipe.replay + 1, (), generator=self.random))
+        seen = clips[:, :2]
+        if begin:
+            with torch.no_grad(), self._autocast():
+                seen = torch.cat([seen, unroll(self.model, seen[:, 0], seen[:, 1], begin)], dim=1)[:, -2:]
+        f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
+        return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
+
+    def _noisy(self, f1: Tensor, f2: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """(standard deviation of the noise [B, 1] or None, f1 and f2 with it)."""
+        if not self.recipe.noise:
+            return None, f1, f2
+        noise = self.recipe.noise * torch.rand(len(f1), 1, generator=self.random).to(self.device)
+        return noise, self._with_noise(f1, noise), self._with_noise(f2, noise)
+
+    def _with_noise(self, frame: Tensor, noise: Tensor) -> Tensor:
+        drawn = torch.randn(frame.shape, generator=self.random).to(self.device)
+        return (frame + noise[:, :, None, None] * drawn).clamp(0, 1)
+
+    def _fed_back(self, noise: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """What becomes of a generated frame before the model sees it, in training."""
+
+        def back(g: Tensor) -> Tensor:
+            if self.recipe.feedback == "detached":
+                g = g.detach()
+            if self.recipe.feedback == "8-bit":
+                g = g + ((g * 255).round() / 255 - g).detach()  # with the gradient of the identity
+            return g if noise is None else self._with_noise(g, noise)
+
+        return back
+
+    def _order(self) -> Tensor | None:
+        """Which frame the discriminator is shown in which place, int64 [B, U]; None is as they are."""
+        recipe = self.recipe
+        if not recipe.judge_shuffle:
+            return None
+        return torch.rand(recipe.batch, recipe.unroll, generator=self.random).argsort(dim=1).to(self.device)
+
+    def _judged(self, clips: Tensor, frames: Tensor, order: Tensor | None) -> Tensor:
         """What the discriminator sees of `frames` [B, U, 3, H, W], real or generated, after these clips' f1 and f2."""
         recipe = self.recipe
+        if order is not None:
+            frames = frames[torch.arange(len(frames), device=frames.device)[:, None], order]
         context = clips[:, 2 - recipe.judge_context : 2] if recipe.judge_context else None
         return windows(frames, recipe.judge_frames, recipe.judge_slots, context).contiguous(
             memory_format=torch.channels_last

@@ -61,7 +61,8 @@ def test_every_recipe_on_scenery(name):
 @pytest.mark.parametrize("values", [
     {"judge_context": 1}, {"judge_context": 2, "judge_frames": 3}, {"judge_slots": "first"}, {"r1_weight": 1.0},
     {"spectral": True}, {"gan_loss": "bce"}, {"gan_loss": "least-squares"}, {"unroll": 4, "judge_frames": 3},
-    {"output": "picture"}, {"output": "change"}, {"flip": 0.0}, {"jitter": 0.0}, {"optimiser": "muon"},
+    {"judge_shuffle": True}, {"feedback": "detached"}, {"feedback": "8-bit"}, {"noise": 0.1}, {"back_weight": 1.0},
+    {"replay": 3}, {"output": "picture"}, {"output": "change"}, {"flip": 0.0}, {"jitter": 0.0}, {"optimiser": "muon"},
 ], ids=str)  # fmt: skip
 def test_every_field_matters(values, film):
     base = small("v3-single" if "judge_slots" in values else "v3-pair")  # a pair of two frames has one slot only
