@@ -176,3 +176,32 @@ def test_verdict_of_a_run_is_the_most_frequent():
     assert (run.verdict, run.period) == ("oscillates", 2)
     assert run.return_ratio == pytest.approx(0, abs=1e-6)
     assert math.isfinite(run.nyquist_excess)
+
+
+class Linear:
+    """A stand-in network: G(a, b) = m + α·(b − m) + β·(a − m), whose multipliers solve λ² = α·λ + β."""
+
+    def __init__(self, alpha: float, beta: float):
+        self.alpha, self.beta = alpha, beta
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+
+    def parameters(self):
+        return iter([self.nothing])
+
+    def see(self, frame):
+        return (frame,)
+
+    def step(self, frame, state):
+        return 0.5 + self.alpha * (frame - 0.5) + self.beta * (state[0] - 0.5), (frame,)
+
+
+@pytest.mark.parametrize("roots", [(-0.97, 0.3), (0.99, -0.5), (0.9 * 1j, -0.9 * 1j), (0.5 + 0.8j, 0.5 - 0.8j)])
+def test_multiplier_of_known_maps(roots):
+    """A flip, a drift, and turns of a quarter and less: each is found, with its sign or its angle."""
+    alpha, beta = (complex(v).real for v in (sum(roots), -roots[0] * roots[1]))
+    found = measure.multiplier(Linear(alpha, beta), torch.full((8, 3, 16, 24), 0.25))
+    largest = max(roots, key=abs)
+    assert found.real == pytest.approx(complex(largest).real, abs=1e-3)
+    assert abs(found.imaginary) == pytest.approx(abs(complex(largest).imag), abs=1e-3)
+    assert found.residual < 1e-3
+    assert found.distance == pytest.approx(abs(0.5 - (alpha + beta) * 0.25 - 0.25), abs=1e-5)
