@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: app test lint bench bench-compare checkpoints notebook browser clean
+.PHONY: app test lint bench bench-compare checkpoints findings browser clean
 
 app: $(VENV)/.ready
 	$(BIN)/python app.py
@@ -27,6 +27,11 @@ bench-compare: $(VENV)/.ready
 # trains the small checkpoints that ship with the app, on the rendered road, from fixed seeds
 checkpoints: $(VENV)/.ready
 	$(BIN)/python checkpoints/make.py
+
+# the study's prose, tables and figures, from checkpoints/results.json alone; figures need Chromium or Chrome
+findings: $(VENV)/.ready
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e ".[findings]"
+	$(BIN)/python docs/make.py
 
 # uv only for speed: it reads the same requirements and index as pip
 $(VENV)/.ready: requirements.txt pyproject.toml

@@ -17,6 +17,7 @@ from typing import Any
 
 import roadtrip as rt
 from roadtrip.measure import METHODS
+from roadtrip.study import film_and_gap
 
 HORIZONS = (1, 4, 16)
 Row = dict[str, Any]
@@ -24,8 +25,8 @@ Row = dict[str, Any]
 
 def opened(text: str) -> rt.Film:
     """A film from PATH or PATH:GAP."""
-    path, _, gap = text.rpartition(":")
-    return rt.open_film(path, gap=gap) if path and gap.rstrip("s").replace(".", "").isdigit() else rt.open_film(text)
+    path, gap = film_and_gap(text)
+    return rt.open_film(path, gap=gap)
 
 
 def gains(measured: rt.Evaluation) -> dict[str, list[float | None]]:

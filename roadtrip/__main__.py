@@ -1,4 +1,4 @@
-"""python -m roadtrip import | train | rollout | measure: the public functions from a shell.
+"""python -m roadtrip import | train | rollout | measure | study: the public functions from a shell.
 
 What the user got wrong is one sentence on standard error and exit code 2; `--json` prints one JSON object as the last
 line of standard output, everything else goes to standard error.
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="roadtrip", description="Drive on from two frames of a road trip.")
-    commands = parser.add_subparsers(required=True, metavar="import | train | rollout | measure")
+    commands = parser.add_subparsers(required=True, metavar="import | train | rollout | measure | study")
 
     def command(name: str, run: Any, prose: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=prose, description=prose)
@@ -99,6 +99,19 @@ def _parser() -> argparse.ArgumentParser:
     part = sub.add_mutually_exclusive_group()
     part.add_argument("--held-out", action="store_true", help="measure what the checkpoint held out (the default)")
     part.add_argument("--all", action="store_true", help="measure the whole film")
+
+    sub = command("study", run_study, "Train and measure arms × seeds × films into one table; finished runs are kept.")
+    device_options(sub)
+    sub.add_argument("--arms", nargs="+", metavar="ARM", help="of the study; default: all")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED")
+    sub.add_argument("--films", nargs="+", default=["scenery"], metavar="FILM", help="as FILM or FILM:GAP")
+    sub.add_argument("--steps", type=int, default=600, help="training steps of each run")
+    sub.add_argument("--size", default="48x80", help="height×width of the frames, each divisible by 8")
+    sub.add_argument("--l1-weight", type=float, help="instead of the arm's own, where it has a discriminator")
+    sub.add_argument("--jobs", type=int, default=1, help="runs at a time, in processes that share the cores")
+    sub.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, or "local" for one on this machine')
+    sub.add_argument("--runs", default="runs/study", help="folder that keeps finished runs and their checkpoints")
+    sub.add_argument("--out", default="checkpoints/results.json", help="the table; its rows are never run again")
     return parser
 
 
@@ -185,6 +198,30 @@ def run_measure(args: argparse.Namespace) -> dict[str, Any]:
     if oscillation:
         _tell(f"On frames {args.horizon - oscillation.frames + 1}–{args.horizon} the rollout {oscillation.verdict}.")
     return measured.to_dict() | {"part": part, "gap": film.gap, "film": film.name, "fingerprint": film.fingerprint}
+
+
+def run_study(args: argparse.Namespace) -> dict[str, Any]:
+    from .study import ARMS, Job, is_row_of, read_results, study, write_results
+
+    rows, size = read_results(args.out), _size(args.size)
+    jobs = [
+        Job(arm, film, seed, args.steps, size, args.l1_weight)
+        for film in args.films
+        for seed in args.seeds
+        for arm in args.arms or ARMS
+    ]
+    done = []
+    with tqdm(total=len(jobs), unit="run", file=sys.stderr) as bar:
+        for row in study(jobs, args.runs, rows, args.device, args.jobs, args.ray):
+            done.append(row)
+            job = next(j for j in jobs if is_row_of(row, j))
+            if not any(is_row_of(r, job) for r in rows):
+                rows.append(row)
+                write_results(args.out, rows)
+            R = "–" if row["R"] is None else f"{row['R']:.2f}"
+            bar.set_postfix_str(f"{row['arm']} on {row['film']}, seed {row['seed']}: {row['verdict']}, R {R}")
+            bar.update()
+    return {"out": args.out, "runs": done}
 
 
 def _model(args: argparse.Namespace) -> Any:

@@ -1,6 +1,7 @@
 """Decoding: a folder or zip of stills, or a video, to frames uint8 [T, 3, H, W]. Hostile input ends in one sentence.
 
-Knows nothing of gaps, cuts or caches; PIL and PyAV are imported where they are used.
+Knows nothing of gaps, cuts or caches; PIL and PyAV are imported where they are used. Stills are always decoded on the
+CPU: a GPU's JPEG decoder gives other bits, and the same stills must give the same film on every machine.
 """
 
 from __future__ import annotations

@@ -4,17 +4,20 @@ The post calls its two-step unroll *teacher forcing*; in the literature that is 
 (what v1 does). The project keeps the post's word. Knows nothing of losses, films or recipes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .errors import RoadtripError
-from .model import NextFrame
+from .graphs import WARM, Recorded
+from .model import NextFrame, State
 
 
 def unroll(
-    model: NextFrame,
+    model: NextFrame | _RecordedModel,
     f1: Tensor,
     f2: Tensor,
     steps: int,
@@ -61,7 +64,20 @@ def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int) -> Tensor:
             f"A rollout starts from two frames of one shape, 3 × H × W with H and W divisible by 8, "
             f"not {tuple(f1.shape[1:])} and {tuple(f2.shape[1:])}."
         )
-    return unroll(model, f1, f2, horizon).clamp(0, 1)
+    driver = _RecordedModel(model) if device.type == "cuda" and horizon > 2 * WARM else model
+    return unroll(driver, f1, f2, horizon).clamp(0, 1)
+
+
+class _RecordedModel:
+    """A model on a GPU for one rollout without gradients: a frame is one launch."""
+
+    def __init__(self, model: NextFrame):
+        self.see = model.see
+        self.recorded = Recorded(lambda frame, *state: model.step(frame, state))
+
+    def step(self, frame: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
+        g, state = self.recorded(frame, *state)
+        return g.clone(), state
 
 
 def as_float(frames: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """train: a recipe and a film in, a stream of Progress out. An app, a notebook, the command line and the tests iterate it.
 
-Knows nothing of who is watching. The training step is `Run.step`, which reads from top to bottom.
+Knows nothing of who is watching. The training step is `Run.step`: draw, then learn, which reads from top to bottom.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from . import checkpoint
-from .augment import augmenter
+from .augment import augment
 from .discriminators import PatchDiscriminator, discriminator_loss, generator_loss, r1_penalty, windows
 from .errors import RoadtripError
 from .film import Film, open_film
+from .graphs import Recorded
 from .measure import l1
 from .model import NextFrame
 from .muon import Muon
@@ -114,6 +115,23 @@ def train(
     return _iterate(run, seconds, steps, preview_every)
 
 
+class Drawn(NamedTuple):
+    """What one step learns from, all of it on the device: everything random about a step is in here.
+
+    clips: float [B, 2 + U, 3, H, W] in [0, 1], f1, f2 and the real frames after them. f1, f2: what goes in.
+    noise: float [B, 1] or None, the standard deviation of the noise on what goes in.
+    grain: float [B, U, 3, H, W] or None, the noise to add to generated frames that are fed back.
+    order: int64 [B, U] or None, which frame the discriminator is shown in which place.
+    """
+
+    clips: Tensor
+    f1: Tensor
+    f2: Tensor
+    noise: Tensor | None
+    grain: Tensor | None
+    order: Tensor | None
+
+
 class Run:
     """What one training holds: networks, optimisers, random states, and the film on its device."""
 
@@ -143,11 +161,16 @@ class Run:
         betas = (recipe.beta1, 0.99)
         weights = [p for p in self.model.parameters() if p.dim() == 4 and recipe.optimiser == "muon"]
         others = [p for p in self.model.parameters() if not any(p is w for w in weights)]
-        self.optimisers: list[torch.optim.Optimizer] = [Adam(others, recipe.learning_rate, betas, fused=True)]
+        on_gpu = device.type == "cuda"
+        self.optimisers: list[torch.optim.Optimizer] = [
+            Adam(others, recipe.learning_rate, betas, fused=True, capturable=on_gpu)
+        ]
         if weights:
             self.optimisers.append(Muon(weights, recipe.learning_rate, recipe.beta1))
-        self.judge_optimiser = Adam(self.judge.parameters(), recipe.judge_learning_rate, betas, fused=True)
-        self.augment = augmenter(recipe)
+        self.judge_optimiser = Adam(
+            self.judge.parameters(), recipe.judge_learning_rate, betas, fused=True, capturable=on_gpu
+        )
+        self.learn = Recorded(self._learn) if on_gpu else self._learn
         self.done = 0
         self.broken = torch.zeros((), device=device)  # 1 once a gradient was not a number: no sync until it is reported
         self.model.provenance = self.ema.provenance = {
@@ -169,20 +192,36 @@ class Run:
 
     def step(self, steps: int | None) -> dict[str, Tensor]:
         """One training step of a run of `steps` in all; the losses, still on the device."""
-        recipe = self.recipe
         for _, optimiser in self._optimisers():
-            full = optimiser.defaults["lr"]
-            optimiser.param_groups[0]["lr"] = full * schedule(self.done, steps, recipe.warmup)
+            self._pace(optimiser, optimiser.defaults["lr"] * schedule(self.done, steps, self.recipe.warmup))
+        penalised = bool(self.recipe.r1_weight) and self.done % R1_EVERY == 0
+        losses = self.learn(penalised, *self._draw())
+        rate = 1 - min(self.recipe.ema, (1 + self.done) / (10 + self.done))  # a young average forgets its beginning
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
+        self.done += 1
+        return {name: loss.detach().clone() for name, loss in losses.items()}
 
+    def _draw(self) -> Drawn:
+        recipe = self.recipe
         picked = torch.randint(len(self.starts), (recipe.batch,), generator=self.random)
-        clips = self.film.clips(self.starts[picked], recipe.clip).to(torch.float32) / 255  # [B, 2 + U, 3, H, W]
-        clips = self.augment(clips, self.random)
-        clips, f1, f2 = self._replayed(clips)
+        clips = self.film.clips(self.starts[picked], recipe.clip).to(torch.float32) / 255
+        clips, f1, f2 = self._replayed(augment(clips, recipe, self.random))
+        noise = grain = order = None
+        if recipe.noise:
+            noise = self._on_device(recipe.noise * torch.rand(recipe.batch, 1, generator=self.random))
+            f1, f2 = (_with_noise(f, self._grain(f.shape), noise) for f in (f1, f2))
+            grain = torch.stack([self._grain(f2.shape) for _ in range(recipe.unroll)], dim=1)
+        if recipe.judge_shuffle:
+            order = torch.rand(recipe.batch, recipe.unroll, generator=self.random).argsort(dim=1)
+            order = self._on_device(order)
+        return Drawn(clips, f1, f2, noise, grain, order)
+
+    def _learn(self, penalised: bool, *drawn: Any) -> dict[str, Tensor]:
+        recipe, (clips, f1, f2, noise, grain, order) = self.recipe, Drawn(*drawn)
         real = clips[:, 2:]
-        noise, f1, f2 = self._noisy(f1, f2)
 
         with self._autocast():
-            fake = unroll(self.model, f1, f2, recipe.unroll, self._fed_back(noise), noise)  # [B, U, 3, H, W]: g3, g4, …
+            fake = unroll(self.model, f1, f2, recipe.unroll, self._fed_back(noise, grain), noise)  # g3, g4, …
         losses = {"l1": l1(fake, real).mean(dim=0).sum()}  # L1(f3, g3) + L1(f4, g4) + …
         total = recipe.l1_weight * losses["l1"]
 
@@ -194,9 +233,8 @@ class Run:
             total = total + recipe.back_weight * losses["back"]
 
         if recipe.gan_weight:
-            order = self._order()
             losses["discriminator"] = self._judge_step(
-                self._judged(clips, real, order), self._judged(clips, fake.detach(), order)
+                self._judged(clips, real, order), self._judged(clips, fake.detach(), order), penalised
             )
             self.judge.requires_grad_(False)
             with self._autocast():
@@ -206,18 +244,15 @@ class Run:
             self.judge.requires_grad_(True)
 
         self._descend(self.optimisers, self.model, total)
-        rate = 1 - min(recipe.ema, (1 + self.done) / (10 + self.done))  # a young average forgets its beginning
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
-        self.done += 1
-        return {name: loss.detach() for name, loss in losses.items()}
+        return losses
 
-    def _judge_step(self, real_windows: Tensor, fake_windows: Tensor) -> Tensor:
+    def _judge_step(self, real_windows: Tensor, fake_windows: Tensor, penalised: bool) -> Tensor:
         recipe = self.recipe
         with self._autocast():
             scores = self.judge(torch.cat([real_windows, fake_windows]))
         loss = discriminator_loss(recipe.gan_loss, *scores.chunk(2))
         total = loss
-        if recipe.r1_weight and self.done % R1_EVERY == 0:
+        if penalised:
             total = loss + recipe.r1_weight * R1_EVERY * r1_penalty(self.judge, real_windows)
         self._descend([self.judge_optimiser], self.judge, total)
         return loss
@@ -233,35 +268,24 @@ class Run:
         f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
         return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
 
-    def _noisy(self, f1: Tensor, f2: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """(standard deviation of the noise [B, 1] or None, f1 and f2 with it)."""
-        if not self.recipe.noise:
-            return None, f1, f2
-        noise = self.recipe.noise * torch.rand(len(f1), 1, generator=self.random).to(self.device)
-        return noise, self._with_noise(f1, noise), self._with_noise(f2, noise)
+    def _grain(self, shape: torch.Size) -> Tensor:
+        return self._on_device(torch.randn(shape, generator=self.random))
 
-    def _with_noise(self, frame: Tensor, noise: Tensor) -> Tensor:
-        drawn = torch.randn(frame.shape, generator=self.random).to(self.device)
-        return (frame + noise[:, :, None, None] * drawn).clamp(0, 1)
+    def _on_device(self, drawn: Tensor) -> Tensor:
+        return drawn.to(self.device, non_blocking=True)
 
-    def _fed_back(self, noise: Tensor | None) -> Callable[[Tensor], Tensor]:
+    def _fed_back(self, noise: Tensor | None, grain: Tensor | None) -> Callable[[Tensor], Tensor]:
         """What becomes of a generated frame before the model sees it, in training."""
+        grains = iter(()) if grain is None else iter(grain.unbind(dim=1))
 
         def back(g: Tensor) -> Tensor:
             if self.recipe.feedback == "detached":
                 g = g.detach()
             if self.recipe.feedback == "8-bit":
                 g = g + ((g * 255).round() / 255 - g).detach()  # with the gradient of the identity
-            return g if noise is None else self._with_noise(g, noise)
+            return g if noise is None else _with_noise(g, next(grains), noise)
 
         return back
-
-    def _order(self) -> Tensor | None:
-        """Which frame the discriminator is shown in which place, int64 [B, U]; None is as they are."""
-        recipe = self.recipe
-        if not recipe.judge_shuffle:
-            return None
-        return torch.rand(recipe.batch, recipe.unroll, generator=self.random).argsort(dim=1).to(self.device)
 
     def _judged(self, clips: Tensor, frames: Tensor, order: Tensor | None) -> Tensor:
         """What the discriminator sees of `frames` [B, U, 3, H, W], real or generated, after these clips' f1 and f2."""
@@ -283,6 +307,16 @@ class Run:
         for optimiser in optimisers:
             optimiser.found_inf = bad  # type: ignore[attr-defined]
             optimiser.step()
+
+    def _pace(self, optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+        """Sets the step size; on a GPU in place, where a recorded step reads it."""
+        group = optimiser.param_groups[0]
+        if self.device.type != "cuda":
+            group["lr"] = learning_rate
+        elif isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = torch.tensor(learning_rate, device=self.device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
@@ -336,6 +370,10 @@ class Run:
 
     def _optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
         return [*zip(("optimiser", "muon"), self.optimisers), ("judge-optimiser", self.judge_optimiser)]
+
+
+def _with_noise(frame: Tensor, grain: Tensor, noise: Tensor) -> Tensor:
+    return (frame + noise[:, :, None, None] * grain).clamp(0, 1)
 
 
 def schedule(step: int, steps: int | None, warmup: int) -> float:

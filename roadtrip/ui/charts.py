@@ -10,6 +10,15 @@ OTHER, GREY = "#56B4E9", "#8C8C8C"
 # what is no model is never a solid line: colour and dash
 BASELINES = {"copy_last": (OTHER, "dash"), "linear": (GREY, "dot"), "mean_frame": (GREY, "dashdot")}
 LOSSES = {"l1": "#D55E00", "generator": "#CC79A7", "discriminator": "#0072B2"}
+# verdicts: colour and shape, so that a dot says what it is without its colour too
+VERDICTS = {
+    "moves": ("#009E73", "circle"),
+    "frozen": (GREY, "line-ew-open"),
+    "oscillates": ("#D55E00", "diamond"),
+    "flickers": ("#E69F00", "triangle-up"),
+    "switches between two modes": ("#0072B2", "square"),
+}
+CYCLE = ("#CC79A7", "pentagon")
 MOST_POINTS = 400  # of a live curve: more can't be told apart, and all of them travel at every tick
 NAMES = {
     "copy_last": "copy the last frame",
@@ -93,3 +102,42 @@ def step_sizes(sizes: dict[str, tuple[Values, Values]], recipes: list[str]) -> d
         for p, dash, values in zip((1, 2), ("solid", "dot"), both):
             lines.append(_line(f"{name}: D({p})", list(range(1, len(values) + 1)), values, colour, dash))
     return _figure(lines, "frames ahead", "mean |difference|", yaxis={"rangemode": "tozero"})
+
+
+def seeds_of_arms(rows: list[dict[str, Any]], measure: str, label: str) -> dict[str, Any]:
+    """Every seed of every arm as a dot, by a measure of a study's rows of one film; real film is a band, where the
+    measure has a value for it. Seeds for which it is undefined (R of frozen rollouts) stand below the axis."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    known = [row[measure] for row in rows if row[measure] is not None]
+    floor = -0.08 * max([*known, 0.5])
+    data = []
+    for verdict in dict.fromkeys(row["verdict"] for row in rows):
+        colour, symbol = VERDICTS.get(verdict, CYCLE)
+        members = [row for row in rows if row["verdict"] == verdict]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": verdict,
+                # seeds side by side, so that equal values don't hide each other
+                "x": [arms.index(row["arm"]) + 0.12 * (row["seed"] % 5 - 2) for row in members],
+                "y": [floor if row[measure] is None else row[measure] for row in members],
+                "customdata": [[row["arm"], row["seed"], row[measure]] for row in members],
+                "hovertemplate": "%{customdata[0]}, seed %{customdata[1]}: %{customdata[2]}",
+                "marker": {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
+            }
+        )
+    real = {"R": "return_ratio", "N": "nyquist_excess"}.get(measure)
+    values = [row["real"][real] for row in rows] if real else [1.0] if measure in ("S", "sharpness") else []
+    shapes = [
+        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": v, "y1": v, "line": {"dash": "dash", "color": GREY}}
+        for v in sorted(set(values))
+    ]
+    notes = [
+        {"xref": "paper", "x": 1, "y": v, "text": "real film", "showarrow": False, "xanchor": "right"}
+        | {"yanchor": "bottom", "font": {"color": GREY}}
+        for v in sorted(set(values))
+    ]
+    ticks = {"tickvals": list(range(len(arms))), "ticktext": arms, "tickangle": -40, "range": [-0.6, len(arms) - 0.4]}
+    layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 110}}
+    return _figure(data, "", label, xaxis=ticks, **layout)

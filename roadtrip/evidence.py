@@ -1,0 +1,157 @@
+"""evidence: what a table of runs says. Medians and ranges over seeds, shares of verdicts, exact tests between arms.
+
+Reads rows as study writes them. Knows nothing of networks, prose or figures.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from .errors import RoadtripError
+from .study import ARMS, Row
+
+MEASURES = ("R", "N", "S", "B", "sharpness")
+Spread = tuple[float, float, float]  # median, least, most
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one arm on one film. verdicts: how many seeds have each, most frequent first; spread: median, least
+    and most over the seeds of each of MEASURES, None where it is undefined for all of them; gain: PSNR in dB at
+    horizon 1 over copying the last frame."""
+
+    arm: str
+    film: str
+    l1_weight: float
+    steps: int
+    size: tuple[int, int]
+    seeds: tuple[int, ...]
+    verdicts: tuple[tuple[str, int], ...]
+    spread: dict[str, Spread | None]
+    gain: Spread
+
+    def share(self, verdict: str) -> float:
+        """The share of seeds with this verdict, in [0, 1]."""
+        return dict(self.verdicts).get(verdict, 0) / len(self.seeds)
+
+
+def groups(rows: list[Row], averaged: bool = False) -> list[Group]:
+    """One Group for each film, setting and arm, in the table's order. averaged: of the EMA weights."""
+    gathered: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        gathered[row["film"], row["steps"], tuple(row["size"]), row["l1_weight"], row["arm"]].append(row)
+    answer = []
+    for (film, steps, size, weight, arm), members in gathered.items():
+        measured = [row["ema"] if averaged else row for row in members]
+        verdicts = Counter(m["verdict"] for m in measured).most_common()
+        spread = {k: _spread([m[k] for m in measured if m[k] is not None]) for k in MEASURES}
+        gain = _spread([m["psnr"]["model"][0] - m["psnr"]["copy_last"][0] for m in measured])
+        assert gain is not None
+        seeds = tuple(sorted(row["seed"] for row in members))
+        answer.append(Group(arm, film, weight, steps, size, seeds, tuple(verdicts), spread, gain))  # type: ignore[arg-type]
+    return answer
+
+
+def median_seed(rows: list[Row]) -> Row:
+    """The row whose R is the median of these rows (of two in the middle the lower), which is how a shipped run is
+    picked; frozen runs, whose R is undefined, stand below all others, and equal ones go by seed."""
+    if not rows:
+        raise RoadtripError("There are no runs to pick one from.")
+    ranked = sorted(rows, key=lambda row: (-1.0 if row["R"] is None else row["R"], row["seed"]))
+    return ranked[(len(ranked) - 1) // 2]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against another. difference: of means, averaged over films; p: exact, two-sided; adjusted: after Holm,
+    over the comparisons made together. None where the measure is undefined for one of the two on every film."""
+
+    arm: str
+    other: str
+    measure: str
+    films: tuple[str, ...]
+    difference: float | None
+    p: float | None
+    adjusted: float | None
+
+
+def compare(rows: list[Row], arm: str, measure: str = "R") -> list[Comparison]:
+    """`arm` against each other arm of the same steps and size, by an exact permutation test of `measure` that shuffles
+    seeds between the two arms within each film.
+
+    measure: one of MEASURES, for which runs where it is undefined (R of frozen ones) are left out; or a verdict, whose
+    shares of seeds are compared.
+    """
+    found: list[tuple[str, tuple[str, ...], float | None, float | None]] = []
+    films = sorted({row["film"] for row in rows})
+    for other in [a for a in ARMS if a != arm and any(row["arm"] == a for row in rows)]:
+        strata = {}
+        for film in films:
+            sides = [
+                [_value(row, measure) for row in rows if (row["film"], row["arm"]) == (film, a)] for a in (arm, other)
+            ]
+            known = [[v for v in side if v is not None] for side in sides]
+            if all(known):
+                strata[film] = (known[0], known[1])
+        difference = p = None
+        if strata:
+            difference = statistics.fmean(statistics.fmean(a) - statistics.fmean(b) for a, b in strata.values())
+            p = permutation_test(list(strata.values()))
+        found.append((other, tuple(strata), difference, p))
+    adjusted = iter(holm([p for *_, p in found if p is not None]))
+    return [Comparison(arm, o, measure, f, d, p, None if p is None else next(adjusted)) for o, f, d, p in found]
+
+
+def permutation_test(strata: list[tuple[list[float], list[float]]]) -> float:
+    """Two-sided p of "both sides of every stratum come from one distribution", in (0, 1].
+
+    Exact: the statistic, the sum over strata of the difference of means, is computed for every way to deal each
+    stratum's values to its two sides, and p is the share of ways that are at least as far from 0 as what was seen
+    (Fisher 1935). Raises RoadtripError where a stratum has an empty side or there are too many ways to count.
+    """
+    if not strata or not all(a and b for a, b in strata):
+        raise RoadtripError("A comparison needs at least one run on either side.")
+    if math.prod(math.comb(len(a) + len(b), len(a)) for a, b in strata) > 1e9:
+        raise RoadtripError("There are too many runs for an exact test; compare fewer films or seeds.")
+    seen = sum(statistics.fmean(a) - statistics.fmean(b) for a, b in strata)
+    ways = sorted((_differences(a, b) for a, b in strata), key=len)
+    *most, last = ways
+    sums = np.zeros(1)
+    for way in most:
+        sums = np.add.outer(sums, way).ravel()
+    last = np.sort(last)
+    bound = abs(seen) - 1e-9  # what was seen counts itself, whatever rounding does
+    above = len(last) - np.searchsorted(last, bound - sums, side="left")
+    below = np.searchsorted(last, -bound - sums, side="right")
+    return min(1.0, float((above + below).sum()) / (len(sums) * len(last)))
+
+
+def holm(p: list[float]) -> list[float]:
+    """p values adjusted so that the chance of any false alarm among them is bounded (Holm 1979), in their order."""
+    answer, least = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        least = max(least, min(1.0, (len(p) - rank) * p[i]))
+        answer[i] = least
+    return answer
+
+
+def _differences(a: list[float], b: list[float]) -> np.ndarray:
+    values = np.array(a + b)
+    picked = values[np.array(list(combinations(range(len(values)), len(a))))].sum(axis=1)
+    return picked / len(a) - (values.sum() - picked) / len(b)
+
+
+def _value(row: Row, measure: str) -> float | None:
+    if measure in MEASURES:
+        return row[measure]
+    return float(row["verdict"] == measure)
+
+
+def _spread(values: list[float]) -> Spread | None:
+    return (statistics.median(values), min(values), max(values)) if values else None

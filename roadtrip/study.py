@@ -1,0 +1,371 @@
+"""study: arms × seeds × films → rows of one table. A run is a Recipe, a seed and a film; a finished one is kept.
+
+One function, `run`, works here, in several processes or on Ray. Knows nothing of tests, prose or figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import shlex
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoint import save, versions
+from .errors import RoadtripError
+from .files import whole_file
+from .film import Film, open_film
+from .measure import (
+    SHORTEST,
+    STARTS,
+    Oscillation,
+    baselines,
+    film_windows,
+    median_oscillation,
+    multiplier,
+    oscillation,
+    psnr,
+)
+from .model import NextFrame
+from .recipes import RECIPES, Recipe
+from .teacher_forcing import as_float, rollout
+from .train import Run, best_device
+
+HORIZON, HORIZONS = 64, (1, 4, 16)  # of rollouts; of errors in the table
+LOOKS = 12  # at a fixed start while a run trains
+HELD_OUT = 0.2
+STEPS, SIZE = 600, (48, 80)  # of every run of the published table
+Row = dict[str, Any]
+
+
+def _arms() -> dict[str, Recipe]:
+    pair, single = RECIPES["v3-pair"], RECIPES["v3-single"]
+    four = replace(pair, unroll=4)
+    arms = {
+        "v1": RECIPES["v1"],
+        "v2": RECIPES["v2"],
+        "lstm": RECIPES["lstm"],
+        "pair": pair,
+        "single": single,
+        "single-first": replace(single, judge_slots="first"),
+        "single-u1": replace(single, unroll=1),
+        "pair-picture": replace(pair, output="picture"),
+        "pair-change": replace(pair, output="change"),
+        "pair-u4": four,
+        "pair-shuffled": replace(pair, judge_shuffle=True),
+        "pair-context": replace(pair, judge_context=1),
+        "triple-context": replace(pair, judge_frames=3, judge_context=2),
+        "triple-u4": replace(four, judge_frames=3),
+        # cures of the pair, one at a time; EMA needs none, since every run's averaged weights are measured too
+        "cure-noise": replace(pair, noise=0.1),
+        "cure-8bit": replace(pair, feedback="8-bit"),
+        "cure-detached": replace(pair, feedback="detached"),
+        "cure-r1": replace(pair, r1_weight=10.0),
+        "cure-spectral": replace(pair, spectral=True),
+        "cure-lstm": replace(pair, middle="lstm", depth=3),
+        "cure-pingpong": replace(pair, back_weight=pair.l1_weight / 2),
+        "cure-replay": replace(pair, replay=8),
+    }
+    return {name: replace(recipe, name=name) for name, recipe in arms.items()}
+
+
+ARMS: dict[str, Recipe] = _arms()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the study.
+
+    film: what open_film takes, as PATH or PATH:GAP; size: (H, W); l1_weight: another one for an arm that has a
+    discriminator (ping-pong's weight goes with it). Raises RoadtripError for an arm that is not there.
+    """
+
+    arm: str
+    film: str = "scenery"
+    seed: int = 0
+    steps: int = STEPS
+    size: tuple[int, int] = SIZE
+    l1_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARMS:
+            raise RoadtripError(f"There is no arm {self.arm!r}; choose from: {', '.join(ARMS)}.")
+
+    @property
+    def recipe(self) -> Recipe:
+        recipe = ARMS[self.arm]
+        if self.l1_weight is None or not recipe.gan_weight:
+            return recipe
+        change = self.l1_weight / recipe.l1_weight
+        return replace(recipe, l1_weight=self.l1_weight, back_weight=recipe.back_weight * change)
+
+    @property
+    def key(self) -> Row:
+        """What tells this run from every other, and its row from every other row; the film without its folder."""
+        path, gap = film_and_gap(self.film)
+        film = Path(path).stem + (f":{gap}" if gap else "")
+        recipe = self.recipe.to_dict()
+        return {
+            "arm": self.arm,
+            "film": film,
+            "seed": self.seed,
+            "steps": self.steps,
+            "size": list(self.size),
+            "l1_weight": recipe["l1_weight"],
+            "recipe": recipe,
+        }
+
+    @property
+    def folder(self) -> str:
+        """The run's own folder, by name."""
+        key = self.key
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return f"{self.arm}-{key['film'].replace(':', '-')}-{self.seed}-{digest[:8]}"
+
+    @property
+    def command(self) -> str:
+        """The command that makes this row again, with the film looked for where one stands."""
+        words = ["python", "-m", "roadtrip", "study", "--arms", self.arm, "--films", self.key["film"]]
+        words += ["--seeds", str(self.seed), "--steps", str(self.steps), "--size", "{}x{}".format(*self.size)]
+        if self.l1_weight is not None:
+            words += ["--l1-weight", f"{self.l1_weight:g}"]
+        return shlex.join(words)
+
+
+def film_and_gap(text: str) -> tuple[str, str | None]:
+    """("ca_freeway", "8") of "ca_freeway:8"; the gap is None where the text has none."""
+    path, _, gap = text.rpartition(":")
+    return (path, gap) if path and gap.removesuffix("s").replace(".", "", 1).isdigit() else (text, None)
+
+
+def run(job: Job, folder: Path, device: str | None = None, threads: int | None = None) -> Row:
+    """The row of one run: trained, measured and written whole to its folder, or read from there if it was before.
+
+    A run that was killed is trained again from its beginning and gives the same row. Raises RoadtripError where the
+    film can't be opened.
+    """
+    home = folder / job.folder
+    row_file = home / "row.json"
+    if row_file.is_file():
+        row: Row = json.loads(row_file.read_text())
+        if is_row_of(row, job):
+            return row
+    if threads:
+        torch.set_num_threads(threads)
+    path, gap = film_and_gap(job.film)
+    film = open_film(path, size=job.size, gap=gap)
+    began = time.perf_counter()
+    training = Run(job.recipe, film, job.seed, HELD_OUT, torch.device(device or best_device()), "auto")
+    looks = {round(job.steps * (i + 1) / LOOKS) for i in range(LOOKS)}
+    clock = []
+    for step in range(1, job.steps + 1):
+        losses = training.step(job.steps)
+        if step in looks:
+            clock.append(_look(training, step) | {k: v.item() for k, v in losses.items()})
+    seconds = time.perf_counter() - began
+    for model in (training.model, training.ema):
+        model.provenance = model.provenance | {"step": job.steps, "steps": job.steps}
+    averaged = measure(training.ema, film)
+    row = job.key | measure(training.model, film)
+    row |= {
+        "ema": {k: averaged[k] for k in (*letters(None), "onset", "psnr")},
+        "multiplier": _root(training.model, film),
+        "clock": clock,
+        "real": asdict(film_windows(film, HORIZON // 2)),
+        "broken": bool(training.broken),
+        "gap": film.gap,
+        "fingerprint": film.fingerprint,
+        "command": job.command,
+        "seconds": seconds,
+        "threads": torch.get_num_threads(),
+        "device": training.device.type,
+        "dtype": training.dtype,
+        "versions": versions(),
+    }
+    save(home, training.model)
+    with whole_file(row_file) as file:
+        file.write_text(json.dumps(_plain(row), allow_nan=False))
+    return json.loads(row_file.read_text())
+
+
+def measure(model: NextFrame, film: Film) -> Row:
+    """What a row says of a model on held-out film: R, N, S, B … on frames 33–64 of 8 starts (medians; each start's own
+    in "starts"), the same in windows of 16 ("onset"), and PSNR in dB at horizons 1, 4, 16 of the model and its
+    baselines, means over 32 starts."""
+    clips = film.clips(_spread(film.starts(2, "held_out", HELD_OUT), STARTS), 2)
+    frames = rollout(model, clips[:, 0], clips[:, 1], HORIZON).cpu()
+    late = HORIZON // 2
+    each = [oscillation(y[-late:], film_windows(film, late)) for y in frames]
+    onset = [
+        {"frames": [first + 1, first + SHORTEST]} | _letters_of(frames[:, first : first + SHORTEST], film)
+        for first in range(0, HORIZON, SHORTEST)
+    ]
+    return letters(median_oscillation(each)) | {
+        "starts": [{k: v for k, v in letters(o).items() if k in ("R", "N", "S", "B", "verdict")} for o in each],
+        "onset": onset,
+        "psnr": _psnr(model, film),
+    }
+
+
+def _psnr(model: NextFrame, film: Film) -> dict[str, list[float]]:
+    ahead = max(HORIZONS)
+    starts = film.starts(2 + ahead, "held_out", HELD_OUT)
+    if not len(starts):
+        raise RoadtripError(f"The held-out stretch of {film.name} has no {2 + ahead} frames in a row at this gap.")
+    real = as_float(film.clips(_spread(starts, 32), 2 + ahead))
+    f1, f2 = real[:, 0], real[:, 1]
+    guesses = {"model": rollout(model, f1, f2, ahead).to(real.device)} | baselines(f1, f2, ahead, model.mean_frame)
+    means = {method: psnr(guess, real[:, 2:]).mean(dim=0).tolist() for method, guess in guesses.items()}
+    return {method: [curve[h - 1] for h in HORIZONS] for method, curve in means.items()}
+
+
+def _root(model: NextFrame, film: Film) -> Row:
+    """The rollout map's multiplier (H3) at the middle one of the starts."""
+    clip = film.clips(_spread(film.starts(2, "held_out", HELD_OUT), 3)[1:2], 2)
+    frames = rollout(model, clip[:, 0], clip[:, 1], HORIZON)[0]
+    return asdict(multiplier(model, frames[-HORIZON // 2 :]))
+
+
+def _spread(starts: Tensor, most: int) -> Tensor:
+    return starts[torch.linspace(0, len(starts) - 1, min(most, len(starts))).round().long()]
+
+
+def letters(o: Oscillation | None) -> Row:
+    """An oscillation's measures under the letters of the docs; of None, every one None."""
+    return {
+        "R": o and o.return_ratio,
+        "N": o and o.nyquist_excess,
+        "S": o and o.step_ratio,
+        "B": o and o.two_mode_share,
+        "switches": o and o.switches,
+        "period": o and o.period,
+        "sharpness": o and o.sharpness_ratio,
+        "lag_profile": o and list(o.lag_profile),
+        "verdict": o and o.verdict,
+    }
+
+
+def _letters_of(frames: Tensor, film: Film) -> Row:
+    real = film_windows(film, frames.shape[1])
+    return letters(median_oscillation([oscillation(y, real) for y in frames]))
+
+
+def _look(training: Run, step: int) -> Row:
+    """The measures at a fixed start while training, a clock of its own (H4): of 32 frames the second half."""
+    clip = training.film.clips(torch.tensor([training.preview_start]), 2)
+    frames = rollout(training.model, clip[:, 0], clip[:, 1], 2 * SHORTEST).cpu()
+    return {"step": step} | _letters_of(frames[:, -SHORTEST:], training.film)
+
+
+def is_row_of(row: Row, job: Job) -> bool:
+    return all(row.get(k) == v for k, v in job.key.items())
+
+
+def study(
+    jobs: list[Job],
+    folder: str | Path,
+    known: list[Row] | None = None,
+    device: str | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+) -> Iterator[Row]:
+    """The rows of `jobs`: those among `known` first, the others as they finish.
+
+    Args:
+        folder: where finished runs are kept, checkpoint and row each.
+        workers: processes that share this machine's cores.
+        ray: "local" or the address of a Ray cluster, whose machines see the films and `folder` under the same paths.
+    Raises RoadtripError where a film can't be opened, a worker is killed, or Ray is not there.
+    """
+    folder = Path(folder).resolve()
+    missing = []
+    for job in jobs:
+        row = next((r for r in known or [] if is_row_of(r, job)), None)
+        if row:
+            yield row
+        else:
+            missing.append(job)
+    if ray:
+        yield from _on_ray(missing, folder, device, ray)
+    elif workers > 1:
+        yield from _in_processes(missing, folder, device, workers)
+    else:
+        for job in missing:
+            yield run(job, folder, device)
+
+
+def _in_processes(jobs: list[Job], folder: Path, device: str | None, workers: int) -> Iterator[Row]:
+    threads = max(1, torch.get_num_threads() // workers)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for future in as_completed([pool.submit(run, job, folder, device, threads) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise RoadtripError("A worker of the study was killed; start the study again, it goes on from there.") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _on_ray(jobs: list[Job], folder: Path, device: str | None, address: str) -> Iterator[Row]:
+    try:
+        import ray
+    except ImportError:
+        raise RoadtripError("Ray is not installed; pip install 'roadtrip[ray]', or leave out --ray.") from None
+    # Ray tells its workers how many threads a task has; a run here has all cores, so a task has them too
+    cores = torch.get_num_threads()
+    if address == "local":
+        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    else:
+        ray.init(address=address, log_to_driver=False)
+    try:
+        task = ray.remote(num_cpus=cores, num_gpus=1 if device == "cuda" else 0)(run)
+        waiting = [task.remote(job, folder, device, cores) for job in jobs]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            yield ray.get(done[0])
+    finally:
+        ray.shutdown()
+
+
+def read_results(path: str | Path) -> list[Row]:
+    """The rows of a results file; none where there is no file. Raises RoadtripError where it is no results file."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text())["runs"]
+        return [row | {} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RoadtripError(f"{path.name} is not a study's table; give another --out, or delete it.") from None
+
+
+def write_results(path: str | Path, rows: list[Row]) -> None:
+    """Writes {"runs": rows}, a row a line, by film, arm (in ARMS' order) and seed; whole or not at all."""
+    order = {arm: i for i, arm in enumerate(ARMS)}
+
+    def place(row: Row) -> tuple[Any, ...]:
+        return row["steps"], row["size"], row["film"], order.get(row["arm"], len(order)), row["l1_weight"], row["seed"]
+
+    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in sorted(rows, key=place))
+    with whole_file(path) as file:
+        file.write_text(f'{{"runs": [\n{lines}\n]}}\n')
+
+
+def _plain(value: Any) -> Any:
+    """JSON without NaN or infinity: what is undefined is null. Five digits are more than any measure is good for."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if abs(value) < float("inf") else None
+    return value

@@ -1,0 +1,200 @@
+"""The study: arms, rows that are kept, processes and Ray that give the same ones, and what a table says."""
+
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+import roadtrip as rt
+from roadtrip import evidence, study
+from roadtrip.__main__ import main
+
+TOO_LITTLE = {"width": 8, "depth": 1, "judge_width": 8, "batch": 2}
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    """A film file of a pattern that slides and wobbles."""
+    folder = tmp_path_factory.mktemp("drive")
+    noise = np.random.default_rng(0).integers(0, 255, (32, 500, 3), dtype=np.uint8)
+    wide = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(2))
+    for t in range(120):
+        x = 3 * t + t % 5
+        wide.crop((x, 0, x + 48, 32)).save(folder / f"{t}.png")
+    return rt.open_film(folder, size=(32, 48), gap=1, cache=False).save(folder.parent / "wobble.film")
+
+
+def rows_of(path) -> list[study.Row]:
+    return json.loads(path.read_text())["runs"]
+
+
+def without_time(rows):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "threads")} for row in rows]
+
+
+def call(drive, home, *more):
+    common = ["study", "--films", f"{drive}:1", "--size", "32x48", "--steps", "3", "--arms", "v2", "pair", "--seeds"]
+    return main([*common, "0", "1", "--runs", str(home / "runs"), "--out", str(home / "results.json"), *more])
+
+
+@pytest.fixture(scope="module")
+def table(drive, tmp_path_factory):
+    home = tmp_path_factory.mktemp("table")
+    assert call(drive, home) == 0
+    return home
+
+
+@pytest.mark.parametrize("arm", study.ARMS)
+def test_every_arm_trains(drive, arm):
+    from dataclasses import replace
+
+    film = rt.open_film(drive, size=(32, 48), gap=1)
+    *_, p = rt.train(replace(study.ARMS[arm], **TOO_LITTLE), film, steps=2, preview_every=1e9)
+    assert all(math.isfinite(v) for v in p.losses.values())
+
+
+def test_arms_differ_from_the_pair_in_what_they_are_called_after():
+    pair = study.ARMS["pair"].to_dict()
+    for name, changed in {
+        "single": {"judge_frames"},
+        "single-first": {"judge_frames", "judge_slots"},
+        "pair-u4": {"unroll"},
+        "pair-shuffled": {"judge_shuffle"},
+        "cure-r1": {"r1_weight"},
+        "cure-lstm": {"middle", "depth"},
+    }.items():
+        arm = study.ARMS[name].to_dict()
+        assert {k for k in pair if k != "name" and pair[k] != arm[k]} == changed
+
+
+def test_rows_say_everything(table):
+    rows = rows_of(table / "results.json")
+    assert [(r["arm"], r["seed"]) for r in rows] == [("v2", 0), ("v2", 1), ("pair", 0), ("pair", 1)]
+    for row in rows:
+        assert (row["film"], row["gap"], row["steps"], row["size"]) == ("wobble:1", 1, 3, [32, 48])
+        for key in ("R", "N", "S", "B", "switches", "period", "sharpness", "verdict", "psnr", "ema", "multiplier"):
+            assert key in row
+        assert rt.Recipe.from_dict(row["recipe"]) == study.ARMS[row["arm"]]
+        assert len(row["onset"]) == 4 and len(row["clock"]) == 3 and len(row["starts"]) == 8
+        assert row["versions"]["torch"] == torch.__version__
+        assert row["command"].startswith("python -m roadtrip study --arms")
+        assert str(table) not in json.dumps(row)
+
+
+def test_a_row_is_its_checkpoints_number(table, drive):
+    row = rows_of(table / "results.json")[2]
+    job = study.Job(row["arm"], f"{drive}:1", row["seed"], 3, (32, 48))
+    model = rt.load(table / "runs" / job.folder)
+    film = rt.open_film(drive, size=(32, 48), gap=1)
+    measured = rt.evaluate(model, film, 64).to_dict()
+    assert measured["R"] == pytest.approx(row["R"], rel=1e-4)
+    assert measured["verdict"] == row["verdict"]
+
+
+def test_a_row_is_never_run_again(table, drive, monkeypatch):
+    before = (table / "results.json").read_text()
+    monkeypatch.setattr(study, "run", lambda *_: pytest.fail("ran again"))
+    assert call(drive, table) == 0
+    assert (table / "results.json").read_text() == before
+
+
+def test_goes_on_where_it_was_killed(table, drive, tmp_path):
+    arguments = [sys.executable, "-m", "roadtrip", "study", "--films", f"{drive}:1", "--size", "32x48", "--steps", "3"]
+    arguments += ["--arms", "v2", "pair", "--seeds", "0", "1", "--runs", str(tmp_path / "runs")]
+    arguments += ["--out", str(tmp_path / "results.json")]
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    give_up = time.monotonic() + 120
+    while not (tmp_path / "results.json").exists() and time.monotonic() < give_up:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = rows_of(tmp_path / "results.json")
+    assert 1 <= len(kept) <= 4
+    assert call(drive, tmp_path) == 0
+    rows = rows_of(tmp_path / "results.json")
+    assert all(row in rows for row in kept)
+    assert without_time(rows) == without_time(rows_of(table / "results.json"))
+
+
+def test_processes_give_the_same_table(table, drive, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 * threads)  # so that each of two processes has as many as the plain run
+    try:
+        assert call(drive, tmp_path, "--jobs", "2") == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert without_time(rows_of(tmp_path / "results.json")) == without_time(rows_of(table / "results.json"))
+
+
+def test_ray_gives_the_same_table(table, drive, tmp_path):
+    pytest.importorskip("ray", reason="Ray is an extra and not installed: pip install -e '.[ray]'")
+    assert call(drive, tmp_path, "--ray", "local") == 0
+    assert without_time(rows_of(tmp_path / "results.json")) == without_time(rows_of(table / "results.json"))
+
+
+def test_bad_calls_are_one_sentence(drive, tmp_path, capsys):
+    for wrong in (["--arms", "nonsense"], ["--size", "7x9"], ["--size", "x"], ["--films", str(tmp_path / "none")]):
+        out = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "results.json")]
+        assert main(["study", "--steps", "1", "--seeds", "0", "--arms", "v1", *out, *wrong]) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1].endswith(".")
+    (tmp_path / "other.json").write_text("[]")
+    assert main(["study", "--out", str(tmp_path / "other.json")]) == 2
+
+
+# --- what a table says ------------------------------------------------------------------------------------------------
+
+
+def test_permutation_test_by_hand():
+    # 3 against 3, all of one side below the other: 2 of 20 deals are as far apart
+    assert evidence.permutation_test([([1.0, 2, 3], [4.0, 5, 6])]) == pytest.approx(2 / 20)
+    # in two films at once: both sums at their end, or both at the other
+    assert evidence.permutation_test([([1.0, 2, 3], [4.0, 5, 6])] * 2) == pytest.approx(2 / 400)
+    assert evidence.permutation_test([([1.0, 1], [1.0, 1])]) == 1
+    with pytest.raises(rt.RoadtripError):
+        evidence.permutation_test([([], [1.0])])
+
+
+def test_permutation_test_counts_what_brute_force_counts():
+    rng = np.random.default_rng(3)
+    strata = [(list(rng.normal(0.5, 1, n)), list(rng.normal(0, 1, m))) for n, m in ((3, 4), (2, 3), (4, 2))]
+
+    def deals(a, b):
+        values = np.array(a + b)
+        for picked in itertools.combinations(range(len(values)), len(a)):
+            rest = np.setdiff1d(range(len(values)), picked)
+            yield values[list(picked)].mean() - values[rest].mean()
+
+    seen = abs(sum(np.mean(a) - np.mean(b) for a, b in strata))
+    ways = [abs(sum(w)) >= seen - 1e-9 for w in itertools.product(*(deals(a, b) for a, b in strata))]
+    assert evidence.permutation_test(strata) == pytest.approx(np.mean(ways))
+
+
+def test_holm_by_hand():
+    assert evidence.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert evidence.holm([]) == []
+
+
+def test_frozen_runs_are_counted_apart(table):
+    rows = rows_of(table / "results.json")
+    rows[0] = rows[0] | {"R": None, "verdict": "frozen"}
+    group = next(g for g in evidence.groups(rows) if g.arm == "v2")
+    assert group.share("frozen") >= 0.5 and group.spread["R"][1] == group.spread["R"][2] == rows[1]["R"]
+    (found,) = evidence.compare(rows, "pair")
+    assert (found.other, found.films) == ("v2", ("wobble:1",)) and 0 < found.p <= found.adjusted <= 1
+    (share,) = evidence.compare(rows, "pair", "frozen")
+    assert share.difference <= 0
+
+
+def test_the_median_seed():
+    rows = [{"R": r, "seed": i} for i, r in enumerate((0.5, None, 1.5, 1.0, 0.7))]
+    assert evidence.median_seed(rows)["seed"] == 4
+    assert evidence.median_seed(rows[:2])["seed"] == 1
