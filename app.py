@@ -10,7 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from typing import Any
 
-from roadtrip.ui.page import CSS, build, theme
+from roadtrip.ui.page import CSS, HEAD, build, theme
 
 
 def launch(**more: Any) -> Any:
@@ -21,6 +21,7 @@ def launch(**more: Any) -> Any:
         .launch(
             theme=theme(),
             css=CSS,
+            head=HEAD,
             max_file_size="500mb",
             show_error=False,
             enable_monitoring=False,

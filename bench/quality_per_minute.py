@@ -11,12 +11,13 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import roadtrip as rt
 from roadtrip.measure import METHODS
+from roadtrip.recipes import parse_values
 from roadtrip.study import film_and_gap
 
 HORIZONS = (1, 4, 16)
@@ -45,12 +46,7 @@ def trained(recipe: rt.Recipe, film: rt.Film, seconds: float, seed: int, device:
 
 
 def grid(args: argparse.Namespace) -> Iterator[Row]:
-    changes = dict(pair.split("=", 1) for pair in args.set)
-    unknown = set(changes) - {f.name for f in fields(rt.Recipe)}
-    if unknown:
-        raise rt.RoadtripError(f"Recipe has no field {unknown.pop()!r}.")
-    types = {f.name: f.type for f in fields(rt.Recipe)}
-    values = {k: v == "True" if types[k] is bool else types[k](v) for k, v in changes.items()}  # type: ignore[operator]
+    values = parse_values(args.set)
     films = [opened(text) for text in args.film]
     for name in args.recipe:
         recipe = replace(rt.RECIPES[name], **values)

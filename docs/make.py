@@ -112,12 +112,12 @@ class Findings:
         """Runs of the pair that are not of the table: other L1 weights, other seeds."""
         rows = [r for r in self.all if r["arm"] == "pair" and not is_main(r)]
         lines = [
-            "| film | L1 weight | steps | size | seeds | verdicts | R | S | sharpness | gain at 1, dB |",
+            "| film | setting | steps | size | seeds | verdicts | R | S | sharpness | gain at 1, dB |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
-        for g in sorted(evidence.groups(rows), key=lambda g: (g.film, g.steps, g.l1_weight)):
+        for g in sorted(evidence.groups(rows), key=lambda g: (g.film, g.steps, g.setting)):
             lines.append(
-                f"| {g.film} | {g.l1_weight:g} | {g.steps} | {g.size[0]}×{g.size[1]} | {', '.join(map(str, g.seeds))} | "
+                f"| {g.film} | {g.setting} | {g.steps} | {g.size[0]}×{g.size[1]} | {', '.join(map(str, g.seeds))} | "
                 f"{_verdicts(g)} | {_range(g.spread['R'])} | {_range(g.spread['S'])} | {_range(g.spread['sharpness'])} | "
                 f"{_range(g.gain)} |"
             )

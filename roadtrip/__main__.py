@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--films", nargs="+", default=["scenery"], metavar="FILM", help="as FILM or FILM:GAP")
     sub.add_argument("--steps", type=int, default=600, help="training steps of each run")
     sub.add_argument("--size", default="48x80", help="height×width of the frames, each divisible by 8")
-    sub.add_argument("--l1-weight", type=float, help="instead of the arm's own, where it has a discriminator")
+    sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="another setting for all arms")
     sub.add_argument("--jobs", type=int, default=1, help="runs at a time, in processes that share the cores")
     sub.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, or "local" for one on this machine')
     sub.add_argument("--runs", default="runs/study", help="folder that keeps finished runs and their checkpoints")
@@ -205,7 +205,7 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
 
     rows, size = read_results(args.out), _size(args.size)
     jobs = [
-        Job(arm, film, seed, args.steps, size, args.l1_weight)
+        Job(arm, film, seed, args.steps, size, tuple(sorted(args.set)))
         for film in args.films
         for seed in args.seeds
         for arm in args.arms or ARMS

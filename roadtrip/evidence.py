@@ -28,7 +28,7 @@ class Group:
 
     arm: str
     film: str
-    l1_weight: float
+    setting: str
     steps: int
     size: tuple[int, int]
     seeds: tuple[int, ...]
@@ -45,16 +45,16 @@ def groups(rows: list[Row], averaged: bool = False) -> list[Group]:
     """One Group for each film, setting and arm, in the table's order. averaged: of the EMA weights."""
     gathered: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        gathered[row["film"], row["steps"], tuple(row["size"]), row["l1_weight"], row["arm"]].append(row)
+        gathered[row["film"], row["steps"], tuple(row["size"]), row["setting"], row["arm"]].append(row)
     answer = []
-    for (film, steps, size, weight, arm), members in gathered.items():
+    for (film, steps, size, setting, arm), members in gathered.items():
         measured = [row["ema"] if averaged else row for row in members]
         verdicts = Counter(m["verdict"] for m in measured).most_common()
         spread = {k: _spread([m[k] for m in measured if m[k] is not None]) for k in MEASURES}
         gain = _spread([m["psnr"]["model"][0] - m["psnr"]["copy_last"][0] for m in measured])
         assert gain is not None
         seeds = tuple(sorted(row["seed"] for row in members))
-        answer.append(Group(arm, film, weight, steps, size, seeds, tuple(verdicts), spread, gain))  # type: ignore[arg-type]
+        answer.append(Group(arm, film, setting, steps, size, seeds, tuple(verdicts), spread, gain))  # type: ignore[arg-type]
     return answer
 
 

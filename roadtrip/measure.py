@@ -90,6 +90,24 @@ def nyquist_excess(frames: Tensor) -> float:
     return _windowed_nyquist(frames[len(frames) % 2 :].flatten(1), len(frames) // 2 * 2).item()
 
 
+def spectrum(frames: Tensor) -> list[float]:
+    """P(k) / Σ P for k = 1 … T/2, P(k) the mean over pixels of |rFFT_t|² of the linearly detrended frames, [T, ...] →
+    T/2 shares of motion that sum to 1 (all 0 where nothing moves); the last, times T/2, is the Nyquist excess. T is
+    made even by leaving out the first frame."""
+    series = frames[len(frames) % 2 :].flatten(1).double()
+    t = torch.arange(len(series), device=series.device, dtype=series.dtype) - (len(series) - 1) / 2
+    series = series - series.mean(dim=0)
+    series = series - t[:, None] * (t @ series) / t.square().sum()
+    power = torch.fft.rfft(series, dim=0)[1:].abs().square().mean(dim=1)
+    return (power / power.sum().clamp_min(1e-12)).tolist()
+
+
+def distance_matrix(frames: Tensor) -> list[list[float]]:
+    """d(y_i, y_j), the mean |difference| of every two frames, [T, 3, H, W] in [0, 1] → T rows of T values in [0, 1]."""
+    flat = frames.flatten(1)
+    return (torch.cdist(flat, flat, p=1) / flat.shape[1]).tolist()
+
+
 def _windowed_nyquist(series: Tensor, size: int) -> Tensor:
     """nyquist_excess of every run of `size` (even) rows of series [M, D] → [M − size + 1].
 

@@ -124,6 +124,24 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def parse_values(pairs: list[str]) -> dict[str, Any]:
+    """Recipe fields from a shell: ["width=64", "output=change"] → {"width": 64, "output": "change"}.
+
+    Raises RoadtripError for what is no field or no value of its type.
+    """
+    types: dict[str, Any] = {f.name: f.type for f in fields(Recipe)}
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if name not in types:
+            raise RoadtripError(f"A recipe has no field {name!r}; choose from {', '.join(types)}.")
+        try:
+            values[name] = {"True": True, "False": False}[text] if types[name] is bool else types[name](text)
+        except (KeyError, ValueError):
+            raise RoadtripError(f"{pair!r} gives {name} no {types[name].__name__}.") from None
+    return values
+
+
 def find_recipe(recipe: str | Recipe) -> Recipe:
     """A Recipe as it is, or by its name. Raises RoadtripError for a name that is not there."""
     if isinstance(recipe, Recipe):

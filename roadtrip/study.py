@@ -36,7 +36,7 @@ from .measure import (
     psnr,
 )
 from .model import NextFrame
-from .recipes import RECIPES, Recipe
+from .recipes import RECIPES, Recipe, parse_values
 from .teacher_forcing import as_float, rollout
 from .train import Run, best_device
 
@@ -85,8 +85,9 @@ ARMS: dict[str, Recipe] = _arms()
 class Job:
     """One run of the study.
 
-    film: what open_film takes, as PATH or PATH:GAP; size: (H, W); l1_weight: another one for an arm that has a
-    discriminator (ping-pong's weight goes with it). Raises RoadtripError for an arm that is not there.
+    film: what open_film takes, as PATH or PATH:GAP; size: (H, W); changes: Recipe fields that differ from the arm's, a
+    second setting of the whole table (the weight of L1 goes only to arms with a discriminator, which it is weighed
+    against; ping-pong's goes with it). Raises RoadtripError for an arm or a field that is not there.
     """
 
     arm: str
@@ -94,19 +95,21 @@ class Job:
     seed: int = 0
     steps: int = STEPS
     size: tuple[int, int] = SIZE
-    l1_weight: float | None = None
+    changes: tuple[str, ...] = ()  # as "l1_weight=10"
 
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
             raise RoadtripError(f"There is no arm {self.arm!r}; choose from: {', '.join(ARMS)}.")
+        parse_values(list(self.changes))
 
     @property
     def recipe(self) -> Recipe:
-        recipe = ARMS[self.arm]
-        if self.l1_weight is None or not recipe.gan_weight:
-            return recipe
-        change = self.l1_weight / recipe.l1_weight
-        return replace(recipe, l1_weight=self.l1_weight, back_weight=recipe.back_weight * change)
+        recipe, changes = ARMS[self.arm], parse_values(list(self.changes))
+        if not recipe.gan_weight:
+            changes.pop("l1_weight", None)
+        elif recipe.back_weight and "l1_weight" in changes:
+            changes.setdefault("back_weight", recipe.back_weight * changes["l1_weight"] / recipe.l1_weight)
+        return replace(recipe, **changes)
 
     @property
     def key(self) -> Row:
@@ -120,7 +123,7 @@ class Job:
             "seed": self.seed,
             "steps": self.steps,
             "size": list(self.size),
-            "l1_weight": recipe["l1_weight"],
+            "setting": " ".join(self.changes),
             "recipe": recipe,
         }
 
@@ -136,8 +139,8 @@ class Job:
         """The command that makes this row again, with the film looked for where one stands."""
         words = ["python", "-m", "roadtrip", "study", "--arms", self.arm, "--films", self.key["film"]]
         words += ["--seeds", str(self.seed), "--steps", str(self.steps), "--size", "{}x{}".format(*self.size)]
-        if self.l1_weight is not None:
-            words += ["--l1-weight", f"{self.l1_weight:g}"]
+        if self.changes:
+            words += ["--set", *self.changes]
         return shlex.join(words)
 
 
@@ -349,11 +352,11 @@ def read_results(path: str | Path) -> list[Row]:
 
 
 def write_results(path: str | Path, rows: list[Row]) -> None:
-    """Writes {"runs": rows}, a row a line, by film, arm (in ARMS' order) and seed; whole or not at all."""
+    """Writes {"runs": rows}, a row a line, by film, setting, arm (in ARMS' order) and seed; whole or not at all."""
     order = {arm: i for i, arm in enumerate(ARMS)}
 
     def place(row: Row) -> tuple[Any, ...]:
-        return row["steps"], row["size"], row["film"], order.get(row["arm"], len(order)), row["l1_weight"], row["seed"]
+        return row["steps"], row["size"], row["film"], row["setting"], order.get(row["arm"], len(order)), row["seed"]
 
     lines = ",\n".join(json.dumps(row, allow_nan=False) for row in sorted(rows, key=place))
     with whole_file(path) as file:

@@ -42,10 +42,13 @@ def test_scrub_over_the_api(client):
 
 
 def test_compare_over_the_api(client):
-    player, lags, sizes, words = client.predict("v3-pair", "v3-single", ROAD, 1300, False, api_name="/compare")
+    player, sizes, matrix, lags, spectrum, words = client.predict(
+        "v3-pair", "v3-single", ROAD, 1300, False, api_name="/compare"
+    )
     assert player["frames"] == 64 and len(player["views"]) == 3
     assert len(lags["figure"]["data"][0]["y"]) == 8 and len(sizes["figure"]["data"]) == 4
     assert "| v3-pair | **" in words and "oscillat" in words
+    assert len(matrix["figure"]["data"]) == 2 and len(spectrum["figure"]["data"][0]["y"]) == 16
     colours = [line["line"]["color"] for line in lags["figure"]["data"][:2]]
     assert colours == [charts.RECIPE["v3-pair"], charts.RECIPE["v3-single"]]
 

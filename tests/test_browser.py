@@ -94,6 +94,68 @@ def test_scrubbing_asks_the_server_for_nothing(page):
     assert page.troubles == []
 
 
+def test_player_shows_the_modes_a_wipe_and_one_alone(page):
+    root = player(page, "rt-compare-player")
+    root.press("Home")
+    look, before = root.get_by_label("View"), [pixels(root, i) for i in range(3)]
+    look.select_option("even")
+    even = pixels(root, 0)
+    look.select_option("odd")
+    assert len({even, pixels(root, 0), before[0]}) == 3
+    look.select_option("wipe 0 2")
+    assert root.locator("figure:visible").count() == 1 and pixels(root, 0) not in before
+    box = root.locator("canvas").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] + 5, box["y"] + 20, steps=3)  # all the way: only the first view is left
+    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + 20)
+    page.mouse.up()
+    look.select_option("frames")
+    root.press("2")
+    assert root.locator("figure:visible figcaption").inner_text() == "v3-single"
+    root.press("2")
+    assert root.locator("figure:visible").count() == 3 and [pixels(root, i) for i in range(3)] == before
+    assert page.troubles == []
+
+
+def test_a_click_in_the_chart_moves_the_film(page):
+    root = player(page, "rt-compare-player")
+    page.wait_for_function("document.querySelector('#rt-sizes .rt-chart')?.dataset.drawn >= 1")
+    root.press("Home")
+    page.locator("#rt-sizes .nsewdrag").click(position={"x": 200, "y": 60})
+    assert int(root.get_attribute("data-frame")) > 5
+    left = "document.querySelector('#rt-sizes .rt-playhead').style.left"
+    there = page.evaluate(left)
+    root.press("ArrowRight")
+    assert page.evaluate(left) != there
+    assert page.troubles == []
+
+
+def test_a_link_opens_on_what_was_shared(page, browser, served):
+    root = player(page, "rt-compare-player")
+    root.press("Home")
+    page.get_by_label("First model").click()
+    page.get_by_role("option", name="v2").click()
+    page.wait_for_function("document.querySelector('#rt-verdict').innerText.includes('v2')", timeout=60_000)
+    root.get_by_label("Speed").select_option("0.5")
+    for _ in range(7):
+        root.press("ArrowRight")
+    page.wait_for_function("location.search.includes('frame=7') && location.search.includes('left=v2')")
+    other = browser.new_page()
+    other.goto(page.url)
+    again = player(other, "rt-compare-player")
+    other.wait_for_function("document.querySelector('#rt-verdict').innerText.includes('v2')", timeout=60_000)
+    assert again.get_attribute("data-frame") == "7" and again.get_by_label("Speed").input_value() == "0.5"
+    other.goto(f"{served}?tab=scrub&model=v1&start=1260&horizon=20&frame=3")
+    scrub = player(other, "rt-scrub-player")
+    other.wait_for_function("document.querySelector('#rt-scrub-player .rt-player').dataset.frames == 20")
+    assert scrub.get_attribute("data-frame") == "3"
+    other.goto(f"{served}?tab=<script>&left=nobody&start=-1&horizon=1e99&seed=x&recipe=%00")
+    player(other, "rt-compare-player")
+    other.close()
+    assert page.troubles == []
+
+
 def test_train_stop_and_scrub_what_was_learned(page):
     player(page, "rt-compare-player")
     page.get_by_role("tab", name="Train").click()

@@ -205,3 +205,18 @@ def test_multiplier_of_known_maps(roots):
     assert abs(found.imaginary) == pytest.approx(abs(complex(largest).imag), abs=1e-3)
     assert found.residual < 1e-3
     assert found.distance == pytest.approx(abs(0.5 - (alpha + beta) * 0.25 - 0.25), abs=1e-5)
+
+
+def test_spectrum_ends_in_the_nyquist_excess():
+    frames = torch.rand(33, 3, 8, 16, generator=torch.Generator().manual_seed(1))
+    shares = measure.spectrum(frames)
+    assert len(shares) == 16 and sum(shares) == pytest.approx(1)
+    assert shares[-1] * 16 == pytest.approx(measure.nyquist_excess(frames), rel=1e-4)
+    assert sum(measure.spectrum(torch.zeros(16, 3, 8, 8))) == 0
+
+
+def test_distance_matrix_of_a_two_cycle_is_a_chessboard():
+    a, b = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    found = torch.tensor(measure.distance_matrix(torch.stack([a, b] * 4)))
+    chess = (torch.arange(8)[:, None] + torch.arange(8)) % 2
+    assert torch.allclose(found, chess * measure.l1(a, b), atol=1e-6)

@@ -76,6 +76,19 @@ def test_arms_differ_from_the_pair_in_what_they_are_called_after():
         assert {k for k in pair if k != "name" and pair[k] != arm[k]} == changed
 
 
+def test_a_second_setting_of_all_arms():
+    assert study.Job("pair", changes=("l1_weight=10", "output=change")).recipe.output == "change"
+    assert study.Job("v2", changes=("l1_weight=10",)).recipe == study.ARMS["v2"]  # nothing to weigh against
+    pingpong = study.Job("cure-pingpong", changes=("l1_weight=10",)).recipe
+    assert pingpong.back_weight / pingpong.l1_weight == pytest.approx(
+        study.ARMS["cure-pingpong"].back_weight / study.ARMS["cure-pingpong"].l1_weight
+    )
+    assert study.Job("pair").folder != study.Job("pair", changes=("l1_weight=10",)).folder
+    for wrong in ("nonsense=1", "width=wide", "judge_shuffle=perhaps", "width"):
+        with pytest.raises(rt.RoadtripError):
+            study.Job("pair", changes=(wrong,))
+
+
 def test_rows_say_everything(table):
     rows = rows_of(table / "results.json")
     assert [(r["arm"], r["seed"]) for r in rows] == [("v2", 0), ("v2", 1), ("pair", 0), ("pair", 1)]

@@ -1,5 +1,8 @@
-// One chart, updated in place by the Plotly that ships in the plotly package. `props.value` is {src, figure}.
+// One chart, updated in place by the Plotly that ships in the plotly package. `props.value` is {src, figure, follow};
+// follow = {player, first}: the player whose frame 0 lies at x = first. Its playhead is a line over the chart (no redraw
+// of the chart), and a click in the chart moves it.
 const box = element.querySelector('.rt-chart');
+let follow = null, frame = 0, line = null;
 const dark = () => document.body.classList.contains('dark') || document.documentElement.classList.contains('dark');
 
 function plotly(src) {
@@ -10,6 +13,19 @@ function plotly(src) {
   });
   return window.rtPlotly;
 }
+const followed = () => follow && document.querySelector(`#${follow.player} .rt-player`);
+function mark() {
+  const axis = box._fullLayout && box._fullLayout.xaxis, area = box._fullLayout && box._fullLayout._size;
+  if (!line) { line = document.createElement('div'); line.className = 'rt-playhead'; box.append(line); }
+  const x = axis && follow ? axis.l2p(frame + follow.first) : -1;
+  line.hidden = !(x >= 0 && x <= area.w);
+  if (!line.hidden) Object.assign(line.style, { left: `${area.l + x}px`, top: `${area.t}px`, height: `${area.h}px` });
+}
+document.addEventListener('rt-frame', event => {
+  if (!follow || event.target !== followed()) return;
+  frame = event.detail.frame;
+  if (box.dataset.drawn) mark();
+});
 async function show(value) {
   if (!value || !value.figure) return;
   const Plotly = await plotly(value.src);
@@ -22,7 +38,17 @@ async function show(value) {
   };
   box.dataset.on = 1;  // from here on it takes its room
   await Plotly.react(box, value.figure.data, layout, { displayModeBar: false, responsive: true });
+  if (!box.dataset.drawn) {
+    box.on('plotly_click', event => {
+      const player = followed();
+      if (player) player.dispatchEvent(new CustomEvent('rt-go', { detail: Math.round(event.points[0].x - follow.first) }));
+    });
+    box.on('plotly_afterplot', mark);
+  }
+  follow = value.follow || null;
+  frame = follow && followed() ? +followed().dataset.frame : 0;
   box.dataset.drawn = (+box.dataset.drawn || 0) + 1;
+  mark();
 }
 // a chart that was drawn while its tab was closed has no width until it is seen
 new ResizeObserver(() => { if (box.dataset.drawn && box.offsetWidth) window.Plotly.Plots.resize(box); }).observe(box);

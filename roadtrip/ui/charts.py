@@ -104,6 +104,46 @@ def step_sizes(sizes: dict[str, tuple[Values, Values]], recipes: list[str]) -> d
     return _figure(lines, "frames ahead", "mean |difference|", yaxis={"rangemode": "tozero"})
 
 
+def distances(matrices: dict[str, list[list[float]]]) -> dict[str, Any]:
+    """How far every frame is from every other, side by side: a two-cycle is a chessboard, a drift a broad diagonal."""
+    most = max(v for matrix in matrices.values() for row in matrix for v in row)
+    share = 1 / len(matrices)
+    data, axes, notes = [], {}, []
+    for i, (name, matrix) in enumerate(matrices.items()):
+        n = "" if i == 0 else str(i + 1)
+        span = [i * share + 0.02, (i + 1) * share - 0.02]
+        ends = list(range(1, len(matrix) + 1))
+        data.append(
+            {"type": "heatmap", "z": matrix, "x": ends, "y": ends, "name": name, "xaxis": f"x{n}", "yaxis": f"y{n}"}
+            | {"zmin": 0, "zmax": most, "colorscale": "Cividis", "showscale": False}
+            | {"hovertemplate": "frames %{x} and %{y}: %{z:.3f}"}
+        )
+        axes[f"xaxis{n}"] = {
+            "domain": span,
+            "title": {"text": "frames ahead"},
+            "anchor": f"y{n}",
+            "constrain": "domain",
+        }
+        axes[f"yaxis{n}"] = {"anchor": f"x{n}", "scaleanchor": f"x{n}", "autorange": "reversed", "title": {"text": ""}}
+        notes.append(
+            {"text": name, "x": sum(span) / 2, "y": 1.0, "xref": "paper", "yref": "paper", "showarrow": False}
+            | {"yanchor": "bottom"}
+        )
+    return _figure(data, "", "", annotations=notes, showlegend=False, hovermode="closest", **axes)
+
+
+def spectra(powers: dict[str, list[float]], recipes: list[str], real: list[float] | None = None) -> dict[str, Any]:
+    """The share of motion at each temporal frequency; the last point is alternation from frame to frame."""
+
+    def line(name: str, shares: list[float], colour: str, dash: str = "solid") -> dict[str, Any]:
+        return _line(name, [(k + 1) / (2 * len(shares)) for k in range(len(shares))], [*shares], colour, dash)
+
+    lines = [line(n, p, colour) for (n, p), colour in zip(powers.items(), colours(recipes))]
+    if real is not None:
+        lines.append(line("real film", real, GREY, "dash"))
+    return _figure(lines, "cycles a frame (0.5 is a flip)", "share of motion", yaxis={"type": "log"})
+
+
 def seeds_of_arms(rows: list[dict[str, Any]], measure: str, label: str) -> dict[str, Any]:
     """Every seed of every arm as a dot, by a measure of a study's rows of one film; real film is a band, where the
     measure has a value for it. Seeds for which it is undefined (R of frozen rollouts) stand below the axis."""

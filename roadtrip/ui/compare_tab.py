@@ -12,7 +12,7 @@ import gradio as gr
 from .. import measure
 from ..errors import RoadtripError
 from ..teacher_forcing import as_float, rollout
-from .charts import lag_profiles, step_sizes
+from .charts import distances, lag_profiles, spectra, step_sizes
 from .garage import (
     ROAD,
     Garage,
@@ -32,19 +32,16 @@ from .scrub_tab import range_of_starts
 
 HORIZON = 64
 WINDOW = HORIZON // 2  # the verdict is read from the second half
+PLAYER = "rt-compare-player"
 
 
-def look(
-    garage: Garage, left: str, right: str, film_name: str, start: float, lossless: bool
-) -> tuple[Any, Any, Any, str]:
-    """The player's payload, lag profiles, step sizes, and the verdicts in words."""
+def look(garage: Garage, left: str, right: str, film_name: str, start: float, lossless: bool) -> tuple[Any, ...]:
+    """The player's payload, step sizes, distances, lag profiles, spectra, and the verdicts in words."""
     with told():
         return shared_look(_look, garage, left, right, film_name, start, lossless)
 
 
-def _look(
-    garage: Garage, left: str, right: str, film_name: str, start: float, lossless: bool
-) -> tuple[Any, Any, Any, str]:
+def _look(garage: Garage, left: str, right: str, film_name: str, start: float, lossless: bool) -> tuple[Any, ...]:
     models = {left: garage.model(left), right: garage.model(right)}
     if len(models) == 1:
         raise RoadtripError("Choose two different models to compare.")
@@ -62,21 +59,25 @@ def _look(
     for name, y in rollouts.items():
         one, two = (measure.l1(y[p:], y[:-p]).tolist() for p in (1, 2))
         sizes[name] = [None, *one], [None, None, *two]
+    late = {name: y[-WINDOW:] for name, y in rollouts.items()}
+    enough = len(real) >= measure.SHORTEST
+    real_spectrum = measure.spectrum(real[-WINDOW:]) if enough else None
+    charts = [
+        drawn(step_sizes(sizes, recipes), PLAYER),
+        drawn(distances({name: measure.distance_matrix(y) for name, y in rollouts.items()})),
+    ]
+    powers = {name: measure.spectrum(y) for name, y in late.items()}
+    spectrum = drawn(spectra(powers, recipes, real_spectrum))
     notes = "".join(elsewhere(name, film, model) for name, model in models.items())
     try:
         around = measure.film_windows(film, WINDOW)
     except RoadtripError as error:  # pictures there are even so
-        return shown, drawn(lag_profiles({}, [])), drawn(step_sizes(sizes, recipes)), plain(str(error)) + notes
-    found = {name: measure.oscillation(y[-WINDOW:], around) for name, y in rollouts.items()}
+        return shown, *charts, drawn(lag_profiles({}, [])), spectrum, plain(str(error)) + notes
+    found = {name: measure.oscillation(y, around) for name, y in late.items()}
     profiles = {name: list(o.lag_profile) for name, o in found.items()}
-    enough = len(real) >= measure.SHORTEST
     real_profile = list(measure.oscillation(real[-WINDOW:], around).lag_profile) if enough else None
-    return (
-        shown,
-        drawn(lag_profiles(profiles, recipes, real_profile)),
-        drawn(step_sizes(sizes, recipes)),
-        in_words(found, around) + notes,
-    )
+    lags = drawn(lag_profiles(profiles, recipes, real_profile))
+    return shown, *charts, lags, spectrum, in_words(found, around) + notes
 
 
 def _two(value: float | None) -> str:
@@ -135,6 +136,10 @@ def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> s
     )
 
 
+def _note(text: str) -> None:
+    gr.Markdown(text, elem_classes="rt-note")
+
+
 class Tab(NamedTuple):
     left: gr.Dropdown
     right: gr.Dropdown
@@ -158,21 +163,33 @@ def build(garage: gr.State) -> Tab:
     with gr.Row(equal_height=True):
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
         lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")
-    show = player("rt-compare-player")
-    gr.Markdown("What you see: both rollouts and the real film, frame-locked; step with the arrow keys to see a flip.",
-                elem_classes="rt-note")  # fmt: skip
+    show = player(PLAYER)
+    _note(
+        "What you see: both rollouts and the real film, frame-locked. Step with the arrow keys to see a flip; 1, 2, 3 "
+        "show one alone. In a flip the mean of the even frames and the mean of the odd ones are two different pictures."
+    )
     words = gr.Markdown(elem_id="rt-verdict", elem_classes="rt-words")
     with gr.Row():
         with gr.Column(min_width=320):
-            lags = chart("rt-lags")
-            gr.Markdown("What you see: how far apart frames are that lie p apart, beside neighbours. "
-                        "A two-cycle dips at 2, 4, 6, 8.", elem_classes="rt-note")  # fmt: skip
-        with gr.Column(min_width=320):
             sizes = chart("rt-sizes")
-            gr.Markdown("What you see: D(1), solid, how far each frame is from the one before; D(2), dotted, from the "
-                        "one before that. In a two-cycle the dotted line lies near 0.",
-                        elem_classes="rt-note")  # fmt: skip
-    inputs, outputs = [garage, left, right, film, start, lossless], [show, lags, sizes, words]
+            _note(
+                "What you see: D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before "
+                "that. In a two-cycle the dotted line lies near 0. A click moves the film there."
+            )
+        with gr.Column(min_width=320):
+            matrix = chart("rt-matrix")
+            _note("What you see: how far every frame is from every other. A two-cycle is a chessboard.")
+    with gr.Row():
+        with gr.Column(min_width=320):
+            lags = chart("rt-lags")
+            _note(
+                "What you see: how far apart frames are that lie p apart, beside neighbours. A two-cycle dips at 2, 4, "
+                "6, 8."
+            )
+        with gr.Column(min_width=320):
+            spectrum = chart("rt-spectrum")
+            _note("What you see: how much of the motion has which rhythm. A flip is a peak at the right end.")
+    inputs, outputs = [garage, left, right, film, start, lossless], [show, sizes, matrix, lags, spectrum, words]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     private: dict[str, Any] = how | {"api_visibility": "private"}
     go.click(look, inputs, outputs, api_name="compare", **how)

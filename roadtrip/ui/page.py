@@ -9,12 +9,15 @@ from typing import Any
 
 import gradio as gr
 
+from ..recipes import RECIPES
 from . import compare_tab, scrub_tab, train_tab
 from .garage import ROAD, Garage
 from .player import plotly_folder
 from .scrub_tab import range_of_starts
 
 CSS = (Path(__file__).parent / "style.css").read_text()
+HEAD = f"<script>{(Path(__file__).parent / 'share.js').read_text()}</script>"
+TABS = ("compare", "train", "scrub")
 HELLO = """# Roadtrip
 Can a network that sees two frames of a road trip drive on by itself, and why does it start to flip?
 After Mat Kelcey's 2019 experiment with 16,000 stills from a month in an RV."""
@@ -33,16 +36,22 @@ def build() -> gr.Blocks:
         garage = gr.State(Garage())
         gr.Markdown(HELLO)
         with gr.Tabs():
-            with gr.Tab("Compare"):
+            with gr.Tab("Compare", id="compare") as compare_page:
                 compare = compare_tab.build(garage)
-            with gr.Tab("Train"):
+            with gr.Tab("Train", id="train") as train_page:
                 train = train_tab.build(garage)
-            with gr.Tab("Scrub"):
+            with gr.Tab("Scrub", id="scrub") as scrub_page:
                 scrub = scrub_tab.build(garage)
         menus: list[Any] = [compare.left, compare.right, scrub.model, compare.film, scrub.film]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        arrival = page.load(arrive, garage, [*menus, compare.start, scrub.start, train.about], **quiet)
+        asked: list[Any] = [*menus, compare.start, scrub.start, scrub.horizon, train.recipe, train.seed]
+        arrival = page.load(arrive, garage, [*asked, train.about], **quiet)
         arrival.then(**compare.draw).then(**scrub.draw)
+        for name, tab in zip(TABS, (compare_page, train_page, scrub_page)):
+            tab.select(None, js=f"() => {{ window.rtTab('{name}') }}", **quiet)
+        shares("compare", {"left": compare.left, "right": compare.right, "film": compare.film, "start": compare.start})
+        shares("scrub", {"model": scrub.model, "film": scrub.film, "start": scrub.start, "horizon": scrub.horizon})
+        shares("train", {"recipe": train.recipe, "seed": train.seed})
         for event in train.changes:
             event.then(refresh, [garage, *menus], menus, **quiet)
     # rendered and rolled out while the first visitor's browser is still loading the page
@@ -56,14 +65,42 @@ def _opening(names: list[str]) -> list[str | None]:
     return [w if w in names else names[min(i, len(names) - 1)] if names else None for w, i in wanted]
 
 
-def arrive(garage: Garage) -> list[Any]:
-    """Menus, ranges of starts and the film's description as they open."""
+def shares(tab: str, parts: dict[str, Any]) -> None:
+    """Lets the browser's address follow these components (see share.js)."""
+    names = ", ".join(parts)
+    js = f"({names}) => {{ window.rtShare('{tab}', {{ {names} }}) }}"
+    for part in parts.values():
+        part.change(None, list(parts.values()), js=js, api_visibility="private", show_progress="hidden")
+
+
+def arrive(garage: Garage, request: gr.Request) -> list[Any]:
+    """Menus, ranges of starts and the film's description as the link asks for them; what it asks for and is not
+    there is as it would be without it."""
+    asked = dict(request.query_params) if request else {}
     names = garage.model_names()
-    opening = _opening(names)
+    tab = asked.get("tab", TABS[0])
+    opening = [
+        asked[key] if asked.get(key) in names else name
+        for key, name in zip(("left", "right", "model"), _opening(names))
+    ]
     chosen = [gr.update(choices=names, value=value) for value in opening]
     films = [gr.update(choices=garage.film_names())] * 2
     starts = [range_of_starts(garage, m, ROAD) if m else gr.skip() for m in (opening[0], opening[2])]
-    return [*chosen, *films, *starts, train_tab.describe(garage, ROAD)]
+    for update, owner in zip(starts, ("compare", "scrub")):
+        start = _whole(asked.get("start"))
+        if tab == owner and start is not None and update["minimum"] <= start <= update["maximum"]:
+            update["value"] = start
+    horizon, seed = _whole(asked.get("horizon")), _whole(asked.get("seed"))
+    rest = [
+        gr.update(value=horizon) if horizon and horizon <= scrub_tab.LONGEST else gr.skip(),
+        gr.update(value=asked["recipe"]) if asked.get("recipe") in RECIPES else gr.skip(),
+        gr.update(value=seed) if seed is not None and seed < 2**31 else gr.skip(),
+    ]
+    return [*chosen, *films, *starts, *rest, train_tab.describe(garage, ROAD)]
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 11 else None
 
 
 def warm_up() -> None:

@@ -3,31 +3,87 @@
 // Runs once at mount; `props.value` is the payload that player.py makes.
 const root = element.querySelector('.rt-player');
 const views = root.querySelector('.rt-views');
-const slider = root.querySelector('input');
+const slider = root.querySelector('[data-testid=player-slider]');
 const label = root.querySelector('.rt-label');
 const [back, play, next] = root.querySelectorAll('button');
+const [speeds, ways, looks] = root.querySelectorAll('select');
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-let film = null, frame = 0, timer = null, loads = 0;
+let film = null, frame = 0, timer = null, loads = 0, forward = true, solo = -1, edge = 0.5;
 
+const at = (view, t) => [(t % film.columns) * film.width, Math.floor(t / film.columns) * film.height];
+const paint = (context, view, t, x = 0, width = film.width) => {
+  const [left, top] = at(view, t);
+  if (width > 0) context.drawImage(view.image, left + x, top, width, film.height, x, 0, width, film.height);
+};
+
+// The mean of every second frame of the second half, from which the verdict is read: the two modes, made visible.
+function modes(view) {
+  if (view.modes) return view.modes;
+  const sheet = document.createElement('canvas'), first = Math.floor(view.frames / 2);
+  sheet.width = film.width; sheet.height = film.height;
+  const context = sheet.getContext('2d', { willReadFrequently: true });
+  const sums = [0, 1].map(() => new Float32Array(4 * film.width * film.height)), counts = [0, 0];
+  for (let t = first; t < view.frames; t++) {
+    paint(context, view, t);
+    const data = context.getImageData(0, 0, film.width, film.height).data, sum = sums[t % 2];
+    for (let i = 0; i < data.length; i++) sum[i] += data[i];
+    counts[t % 2]++;
+  }
+  const means = sums.map((sum, k) => sum.map(v => v / Math.max(1, counts[k])));
+  const picture = values => new ImageData(Uint8ClampedArray.from(values, (v, i) => i % 4 == 3 ? 255 : v), film.width);
+  const apart = means[0].map((v, i) => 4 * Math.abs(v - means[1][i]));
+  return view.modes = { even: picture(means[0]), odd: picture(means[1]), apart: picture(apart) };
+}
+
+const WORDS = { even: 'mean of the even frames', odd: 'mean of the odd frames', apart: 'their difference, four times' };
 function draw() {
   if (!film) return;
+  const look = looks.value, wipe = look.startsWith('wipe') ? look.split(' ').slice(1).map(Number) : null;
   film.views.forEach((view, i) => {
     const [caption, canvas] = views.children[i].children, context = canvas.getContext('2d');
+    views.children[i].hidden = wipe ? i !== wipe[0] : solo >= 0 && i !== solo;
     context.clearRect(0, 0, film.width, film.height);
+    if (WORDS[look]) {
+      caption.textContent = `${view.label}: ${WORDS[look]}`;
+      context.putImageData(modes(view)[look], 0, 0);
+      return;
+    }
     caption.textContent = frame < view.frames ? view.label : `${view.label}: the film has ended`;
-    if (frame >= view.frames) return;
-    const x = (frame % film.columns) * film.width, y = Math.floor(frame / film.columns) * film.height;
-    context.drawImage(view.image, x, y, film.width, film.height, 0, 0, film.width, film.height);
+    if (frame < view.frames) paint(context, view, frame);
+    if (wipe && i === wipe[0]) {
+      const other = film.views[wipe[1]], x = Math.round(edge * film.width);
+      caption.textContent = `${view.label} ◂ drag ▸ ${other.label}`;
+      if (frame < other.frames) paint(context, other, frame, x, film.width - x);
+      context.fillStyle = '#d98e04';
+      context.fillRect(x, 0, 1, film.height);
+    }
   });
   slider.value = frame;
   label.textContent = film.labels[frame] || '';
   root.dataset.frame = frame;
 }
-function go(to) { if (film) { frame = Math.max(0, Math.min(film.frames - 1, to)); draw(); } }
+function go(to) {
+  if (!film) return;
+  frame = Math.max(0, Math.min(film.frames - 1, to));
+  draw();
+  root.dispatchEvent(new CustomEvent('rt-frame', { bubbles: true, detail: { frame, frames: film.frames, speed: +speeds.value } }));
+}
 function stop() { clearInterval(timer); timer = null; play.textContent = '▶'; play.setAttribute('aria-label', 'Play'); }
+function tick() {
+  if (!root.isConnected) return stop();
+  const last = film.frames - 1, way = ways.value;
+  if (way === 'ping-pong') {
+    if (frame >= last) forward = false; else if (frame <= 0) forward = true;
+    return go(frame + (forward ? 1 : -1));
+  }
+  if (frame < last) return go(frame + 1);
+  if (way === 'once') stop(); else go(0);
+}
 function start() {
   if (!film) return;
-  timer = setInterval(() => root.isConnected ? go(frame + 1 < film.frames ? frame + 1 : 0) : stop(), 1000 / film.fps);
+  clearInterval(timer);
+  if (ways.value === 'once' && frame >= film.frames - 1) go(0);
+  timer = setInterval(tick, 1000 / (film.fps * +speeds.value));
   play.textContent = '❚❚'; play.setAttribute('aria-label', 'Pause');
 }
 
@@ -39,29 +95,51 @@ async function show(value) {
   }));
   if (mine !== loads) return;  // a newer film came while this one was decoded
   const kept = film && film.frames === value.frames && film.key === value.key;
+  const alike = film && film.views.length === value.views.length && film.views.every((v, i) => v.label === value.views[i].label);
   film = { ...value, views: value.views.map((view, i) => ({ ...view, image: images[i] })) };
-  views.replaceChildren(...film.views.map(view => {
+  views.replaceChildren(...film.views.map((view, i) => {
     const figure = document.createElement('figure'), canvas = document.createElement('canvas');
     const caption = document.createElement('figcaption');
-    canvas.width = film.width; canvas.height = film.height; caption.textContent = view.label;
+    canvas.width = film.width; canvas.height = film.height; canvas.style.aspectRatio = `${film.width} / ${film.height}`;
+    canvas.onpointerdown = canvas.onpointermove = event => {
+      if (!looks.value.startsWith('wipe') || !event.buttons) return;
+      edge = Math.max(0, Math.min(1, event.offsetX / canvas.clientWidth));
+      draw();
+    };
+    caption.textContent = view.label;
     figure.append(caption, canvas);
     return figure;
   }));
+  if (!alike) {
+    const choices = [['frames', 'side by side']];
+    film.views.forEach((a, i) => film.views.forEach((b, j) => { if (i < j) choices.push([`wipe ${i} ${j}`, `wipe: ${a.label} | ${b.label}`]); }));
+    if (film.frames >= 8) choices.push(...Object.entries(WORDS));
+    looks.replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
+    solo = -1;
+  }
+  const holder = root.closest('[id^=rt-]'), asked = holder && window.rtAsked ? window.rtAsked(holder.id) : {};
+  if ([...speeds.options].some(o => o.value === asked.speed)) speeds.value = asked.speed;
   slider.max = film.frames - 1;
   root.dataset.frames = film.frames;
   root.dataset.loads = loads;
-  if (!kept) frame = 0;
+  if (!kept) frame = /^\d+$/.test(asked.frame) ? +asked.frame : 0;
   go(frame);
-  if (!kept && film.autoplay && !calm && !timer) start();
+  if (!kept && film.autoplay && !calm && !timer && !asked.frame) start();
 }
 
 back.onclick = () => { stop(); go(frame - 1); };
 next.onclick = () => { stop(); go(frame + 1); };
 play.onclick = () => timer ? stop() : start();
 slider.oninput = () => { stop(); go(+slider.value); };
+speeds.onchange = () => { if (timer) start(); else go(frame); };
+looks.onchange = draw;
+root.addEventListener('rt-go', event => { stop(); go(event.detail); });
 root.onkeydown = event => {
+  if (event.target.tagName === 'SELECT' || event.ctrlKey || event.metaKey || event.altKey) return;
+  const only = i => { if (film && i < film.views.length) { solo = solo === i ? -1 : i; draw(); } };
   const keys = { ArrowLeft: () => go(frame - 1), ArrowRight: () => go(frame + 1), Home: () => go(0), End: () => go(1e9) };
   if (event.key === ' ' && event.target.tagName !== 'BUTTON') { event.preventDefault(); timer ? stop() : start(); }
+  else if (/^[1-9]$/.test(event.key)) { event.preventDefault(); only(+event.key - 1); }
   else if (keys[event.key]) { event.preventDefault(); stop(); keys[event.key](); }
 };
 watch('value', () => show(props.value));

@@ -16,11 +16,16 @@ from ..pictures import to_bytes
 HERE = Path(__file__).parent
 COLUMNS = 8
 PLAYER = """<div class="rt-player" data-testid="player" data-frame="0" data-frames="0" tabindex="0" role="group"
- aria-label="Film player: space plays, arrows step"><div class="rt-views"></div><div class="rt-bar">
-<button type="button" aria-label="One frame back">◀</button><button type="button" aria-label="Play">▶</button>
-<button type="button" aria-label="One frame on">▶▏</button>
+ aria-label="Film player: space plays, arrows step, 1 2 3 show one view alone"><div class="rt-views"></div>
+<div class="rt-bar"><button type="button" aria-label="One frame back">◀</button>
+<button type="button" aria-label="Play">▶</button><button type="button" aria-label="One frame on">▶▏</button>
 <input type="range" min="0" max="0" value="0" step="1" data-testid="player-slider" aria-label="Frame">
-<span class="rt-label"></span></div></div>"""
+<span class="rt-label"></span>
+<select aria-label="Speed"><option value="0.1">0.1×</option><option value="0.25">0.25×</option>
+<option value="0.5">0.5×</option><option value="1" selected>1×</option><option value="2">2×</option>
+<option value="4">4×</option></select>
+<select aria-label="At the end"><option>loop</option><option>ping-pong</option><option>once</option></select>
+<select aria-label="View"><option value="frames">side by side</option></select></div></div>"""
 
 
 def player(elem_id: str) -> gr.HTML:
@@ -60,9 +65,11 @@ def plotly_folder() -> Path:
     return Path(spec.origin).parent / "package_data"
 
 
-def drawn(figure: dict[str, Any]) -> dict[str, Any]:
-    """A plotly figure as plain JSON, and where its library is served from."""
-    return {"src": f"gradio_api/file={plotly_folder() / 'plotly.min.js'}", "figure": figure}
+def drawn(figure: dict[str, Any], player_id: str | None = None, first: int = 1) -> dict[str, Any]:
+    """A plotly figure as plain JSON, and where its library is served from. player_id: the player whose playhead is
+    drawn into it; its frame 0 lies at x = first."""
+    follow = {"player": player_id, "first": first} if player_id else None
+    return {"src": f"gradio_api/file={plotly_folder() / 'plotly.min.js'}", "figure": figure, "follow": follow}
 
 
 def payload(

@@ -34,6 +34,7 @@ from .garage import (
 from .player import chart, download, drawn, payload, player
 
 LONGEST = 256
+PLAYER = "rt-scrub-player"
 
 
 def look(
@@ -63,7 +64,11 @@ def _look(
         return shown, drawn(nothing), f"Real film ends here: there is nothing to compare the rollout with. {about}"
     generated = {"model": y} | measure.baselines(f1, f2, horizon, model.mean_frame)
     psnr = {m: measure.psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
-    return shown, drawn(error_curves(psnr, unroll, model_name, recipe_of(model))), f"{who_wins(psnr)}\n\n{about}"
+    return (
+        shown,
+        drawn(error_curves(psnr, unroll, model_name, recipe_of(model)), PLAYER),
+        f"{who_wins(psnr)}\n\n{about}",
+    )
 
 
 def _within(horizon: float) -> int:
@@ -136,6 +141,7 @@ class Tab(NamedTuple):
     model: gr.Dropdown
     film: gr.Dropdown
     start: gr.Slider
+    horizon: gr.Slider
     draw: dict[str, Any]  # the event that draws it
 
 
@@ -159,7 +165,7 @@ def build(garage: gr.State) -> Tab:
         lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")
         download("Save the rollout as mp4", "rt-mp4", export, inputs, "mp4", **how)
     words = gr.Markdown(elem_id="rt-words", elem_classes="rt-words")
-    show = player("rt-scrub-player")
+    show = player(PLAYER)
     gr.Markdown(
         "What you see: the real road, the rollout from the same two frames, and the absolute difference; arrow keys "
         "step, space plays. Where real film ends, only the rollout goes on.",
@@ -179,4 +185,4 @@ def build(garage: gr.State) -> Tab:
         listen(**draw)
     for menu in (model, film):
         menu.input(range_of_starts, [garage, model, film], start, **private).then(**draw)
-    return Tab(model, film, start, draw)
+    return Tab(model, film, start, horizon, draw)

@@ -163,6 +163,8 @@ def package(garage: Garage) -> str:
 
 class Tab(NamedTuple):
     film: gr.Dropdown
+    recipe: gr.Radio
+    seed: gr.Number
     about: gr.Markdown
     changes: list[Any]  # the events after which the other tabs' menus are out of date
 
@@ -241,7 +243,7 @@ def build(garage: gr.State) -> Tab:
     stopping = cancel.then(stopped, [garage, status], status, queue=False, **private)
     taken = use.click(_upload_with_progress, [garage, files, gap], [film, about], api_name="upload")
     film.input(describe, [garage, film], about, **private)
-    return Tab(film, about, [training, stopping, taken])
+    return Tab(film, recipe, seed, about, [training, stopping, taken])
 
 
 def _upload_with_progress(
