@@ -1,9 +1,11 @@
 """Builds docs/findings.md and its figures from checkpoints/results.json alone: `make findings`.
 
 The prose is in docs/findings.template.md. In it {{…}} stands for what the table says, and each becomes a link to the
-row that it came from: {{pair scenery R}} the median over seeds, {{pair scenery R range}} least and most, {{pair scenery
-verdicts}}, {{pair v2 p}} and {{pair v2 oscillates p}} adjusted p values. {{table scenery}}, {{comparisons}} and
-{{figure R scenery}} are whole tables and figures; {{runs}} and {{hours}} speak of all rows.
+row that it came from. TABLE is a film, or film+setting (scenery+output=change); SETTING is the part after the film.
+
+    {{pair TABLE R}}  {{pair TABLE R range}}  {{pair TABLE verdicts}}     median, least and most, verdicts over seeds
+    {{p pair v2 R SETTING}}  {{p pair v2 oscillates SETTING}}             an adjusted p value; no SETTING is the arms' own
+    {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{figure R TABLE}}  {{runs}}  {{hours}}
 """
 
 from __future__ import annotations
@@ -16,25 +18,23 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from roadtrip import evidence
-from roadtrip.study import ARMS, SIZE, STEPS, Row, read_results
+from roadtrip.study import SIZE, STEPS, Row, read_results
 from roadtrip.ui import charts
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "checkpoints" / "results.json"
-LABELS = {
-    "R": "return ratio R",
-    "N": "Nyquist excess N",
-    "S": "step ratio S",
-    "B": "two-mode share B",
-    "sharpness": "sharpness ratio",
-}
+
+
+FIRST_OTHER_SEED = 100  # seeds from here on chose the setting and are in no table
 
 
 def is_main(row: Row) -> bool:
-    """Whether a row is of the published table: its arm as it is, at the study's steps and size, from seeds 0 … 99."""
-    arm = ARMS.get(row["arm"])
-    same = arm is not None and row["recipe"] == arm.to_dict()
-    return same and (row["steps"], tuple(row["size"])) == (STEPS, SIZE) and row["seed"] < 100
+    """Whether a row is of a published table: at the study's steps and size, of a seed that chose nothing."""
+    return (row["steps"], tuple(row["size"])) == (STEPS, SIZE) and row["seed"] < FIRST_OTHER_SEED
+
+
+def table_of(film: str, setting: str) -> str:
+    return "+".join([film, *setting.split()])
 
 
 class Findings:
@@ -43,74 +43,79 @@ class Findings:
     def __init__(self, rows: list[Row]):
         self.all = rows
         self.rows = [row for row in rows if is_main(row)]
-        self.groups = {(g.arm, g.film): g for g in evidence.groups(self.rows)}
+        self.groups = {(g.arm, table_of(g.film, g.setting)): g for g in evidence.groups(self.rows)}
         self.figures: dict[str, dict[str, Any]] = {}
 
     def __call__(self, asked: str) -> str:
-        words = asked.split()
-        match words:
+        match asked.split():
             case ["runs"]:
                 return str(len(self.rows))
             case ["hours"]:
                 return f"{sum(row['seconds'] for row in self.rows) / 3600:.1f}"
-            case ["table", film]:
-                return self.table(film)
+            case ["steps"]:
+                return str(STEPS)
+            case ["table", table]:
+                return self.table(table)
             case ["sweep"]:
                 return self.sweep()
-            case ["comparisons"]:
-                return self.comparisons()
-            case ["figure", measure, film]:
-                return self.figure(measure, film)
-            case [arm, other, "p"]:
-                return self.p(arm, other, "R")
-            case [arm, other, verdict, "p"]:
-                return self.p(arm, other, verdict)
-            case [arm, film, "verdicts"]:
-                return _link(_verdicts(self.group(arm, film)), arm, film)
-            case [arm, film, measure]:
-                spread = self.spread(arm, film, measure)
-                return _link(_number(spread[0]), arm, film)
-            case [arm, film, measure, "range"]:
-                spread = self.spread(arm, film, measure)
-                return _link(f"{_number(spread[1])} to {_number(spread[2])}", arm, film)
+            case ["comparisons", *setting]:
+                return self.comparisons("+".join(setting))
+            case ["figure", measure, table]:
+                return self.figure(measure, table)
+            case ["p", arm, other, measure, *setting]:
+                return self.p(arm, other, measure, "+".join(setting))
+            case [arm, table, "verdicts"]:
+                return _link(_verdicts(self.group(arm, table)), _anchor(arm, table))
+            case [arm, table, measure]:
+                return _link(_number(self.spread(arm, table, measure)[0]), _anchor(arm, table))
+            case [arm, table, measure, "range"]:
+                spread = self.spread(arm, table, measure)
+                return _link(f"{_number(spread[1])} to {_number(spread[2])}", _anchor(arm, table))
         raise SystemExit(f"The template asks for {asked!r}, which there is no answer to.")
 
-    def group(self, arm: str, film: str) -> evidence.Group:
-        if (arm, film) not in self.groups:
-            raise SystemExit(f"The table has no row of {arm} on {film}.")
-        return self.groups[arm, film]
+    def of(self, table: str) -> list[Row]:
+        return [row for row in self.rows if table_of(row["film"], row["setting"]) == table]
 
-    def spread(self, arm: str, film: str, measure: str) -> evidence.Spread:
-        group = self.group(arm, film)
+    def at(self, setting: str) -> list[Row]:
+        return [row for row in self.rows if row["setting"] == setting.replace("+", " ")]
+
+    def group(self, arm: str, table: str) -> evidence.Group:
+        if (arm, table) not in self.groups:
+            raise SystemExit(f"The table has no row of {arm} on {table}.")
+        return self.groups[arm, table]
+
+    def spread(self, arm: str, table: str, measure: str) -> evidence.Spread:
+        group = self.group(arm, table)
         spread = group.gain if measure == "gain" else group.spread[measure]
         if spread is None:
-            raise SystemExit(f"{measure} of {arm} on {film} is undefined.")
+            raise SystemExit(f"{measure} of {arm} on {table} is undefined.")
         return spread
 
-    def p(self, arm: str, other: str, measure: str) -> str:
-        found = next(c for c in evidence.compare(self.rows, arm, measure) if c.other == other)
-        return f"[{_number(found.adjusted)}](#{arm}-against-{other})"
+    def p(self, arm: str, other: str, measure: str, setting: str) -> str:
+        found = next(c for c in evidence.compare(self.at(setting), arm, measure) if c.other == other)
+        return _link(_number(found.adjusted), _anchor(f"{arm}-against-{other}", setting))
 
-    def table(self, film: str) -> str:
+    def table(self, table: str) -> str:
         lines = [
-            "| arm | seeds | verdicts | R | N | S | B | sharpness | gain at 1, dB |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| arm | seeds | verdicts | R | N | S | B | sharpness | gain at 1, dB | multiplier of each seed |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
-        real = next(row["real"] for row in self.rows if row["film"] == film)
+        real = next(row["real"] for row in self.of(table))
         lines.append(
-            f"| real film | – | moves | {_number(real['return_ratio'])} | {_number(real['nyquist_excess'])} | 1 | | 1 | |"
+            f"| real film | – | moves | {_number(real['return_ratio'])} | {_number(real['nyquist_excess'])} | 1 | | 1 | | |"
         )
-        for group in (g for (_, f), g in self.groups.items() if f == film):
+        for group in (g for (_, t), g in self.groups.items() if t == table):
             cells = [_range(group.spread[m]) for m in evidence.MEASURES] + [_range(group.gain)]
-            anchor = f'<a id="{_anchor(group.arm, film)}"></a>'
+            cells.append(", ".join(_root(row["multiplier"]) for row in self.of(table) if row["arm"] == group.arm))
+            anchor = f'<a id="{_anchor(group.arm, table)}"></a>'
             lines.append(
                 f"| {anchor}{group.arm} | {len(group.seeds)} | {_verdicts(group)} | " + " | ".join(cells) + " |"
             )
         return "\n".join(lines)
 
     def sweep(self) -> str:
-        """Runs of the pair that are not of the table: other L1 weights, other seeds."""
-        rows = [r for r in self.all if r["arm"] == "pair" and not is_main(r)]
+        """The runs that chose a setting: other L1 weights, other seeds."""
+        rows = [r for r in self.all if not is_main(r)]
         lines = [
             "| film | setting | steps | size | seeds | verdicts | R | S | sharpness | gain at 1, dB |",
             "|---|---|---|---|---|---|---|---|---|---|",
@@ -123,25 +128,24 @@ class Findings:
             )
         return "\n".join(lines)
 
-    def comparisons(self) -> str:
+    def comparisons(self, setting: str) -> str:
         lines = [
             "| pair against | films | R, difference | p | p, Holm | “oscillates”, difference of shares | p, Holm |",
             "|---|---|---|---|---|---|---|",
         ]
-        shares = {c.other: c for c in evidence.compare(self.rows, "pair", "oscillates")}
-        for c in evidence.compare(self.rows, "pair"):
-            share = shares[c.other]
+        shares = {c.other: c for c in evidence.compare(self.at(setting), "pair", "oscillates")}
+        for c in evidence.compare(self.at(setting), "pair"):
+            share, anchor = shares[c.other], _anchor(f"pair-against-{c.other}", setting)
             lines.append(
-                f'| <a id="pair-against-{c.other}"></a>{c.other} | {len(c.films)} | {_number(c.difference)} | '
+                f'| <a id="{anchor}"></a>{c.other} | {len(c.films)} | {_number(c.difference)} | '
                 f"{_number(c.p)} | {_number(c.adjusted)} | {_number(share.difference)} | {_number(share.adjusted)} |"
             )
         return "\n".join(lines)
 
-    def figure(self, measure: str, film: str) -> str:
-        rows = [row for row in self.rows if row["film"] == film]
-        name = f"{measure}-{film.replace(':', '-')}.svg"
-        self.figures[name] = charts.seeds_of_arms(rows, measure, LABELS[measure])
-        return f"![{LABELS[measure]} of every seed on {film}](figures/{name})"
+    def figure(self, measure: str, table: str) -> str:
+        name = f"{measure}-{_anchor(table)}.svg"
+        self.figures[name] = charts.seeds_of_arms(self.of(table), measure)
+        return f"![{charts.MEASURES[measure]} of every seed, {table.replace('+', ', ')}](figures/{name})"
 
 
 def text(rows: list[Row]) -> tuple[str, dict[str, dict[str, Any]]]:
@@ -159,16 +163,21 @@ def _range(spread: evidence.Spread | None) -> str:
     return "–" if spread is None else f"{_number(spread[0])} ({_number(spread[1])} … {_number(spread[2])})"
 
 
+def _root(multiplier: dict[str, float]) -> str:
+    imaginary = abs(multiplier["imaginary"])
+    return f"{multiplier['real']:.2f}" + (f" ± {imaginary:.2f}i" if imaginary >= 0.005 else "")
+
+
 def _verdicts(group: evidence.Group) -> str:
     return ", ".join(f"{n} {verdict}" for verdict, n in group.verdicts)
 
 
-def _anchor(arm: str, film: str) -> str:
-    return f"{arm}-{film.replace(':', '-')}"
+def _anchor(*parts: str) -> str:
+    return "-".join(p for p in parts if p).replace(":", "-").replace("+", "-").replace("=", "-")
 
 
-def _link(words: str, arm: str, film: str) -> str:
-    return f"[{words}](#{_anchor(arm, film)})"
+def _link(words: str, anchor: str) -> str:
+    return f"[{words}](#{anchor})"
 
 
 def main() -> None:

@@ -104,7 +104,6 @@ def _v3(name: str, judge_frames: int) -> Recipe:
         l1_weight=100.0,
         gan_weight=1.0,
         judge_frames=judge_frames,
-        batch=8,
         optimiser="adam",
         learning_rate=4e-4,
         beta1=0.5,

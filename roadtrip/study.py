@@ -59,7 +59,6 @@ def _arms() -> dict[str, Recipe]:
         "single-first": replace(single, judge_slots="first"),
         "single-u1": replace(single, unroll=1),
         "pair-picture": replace(pair, output="picture"),
-        "pair-change": replace(pair, output="change"),
         "pair-u4": four,
         "pair-shuffled": replace(pair, judge_shuffle=True),
         "pair-context": replace(pair, judge_context=1),

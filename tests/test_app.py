@@ -11,7 +11,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 import roadtrip as rt
-from roadtrip.ui import charts, compare_tab, page, scrub_tab, train_tab
+from roadtrip.ui import charts, compare_tab, page, scrub_tab, study_part, train_tab
 from roadtrip.ui.garage import ROAD, Garage, plain, shipped_names
 
 
@@ -177,3 +177,25 @@ def test_bad_upload_over_the_api(client, tmp_path):
     (tmp_path / "trip.jpg").write_text("not a picture")
     with pytest.raises(Exception, match="can be read"):
         client.predict([handle_file(str(tmp_path / "trip.jpg"))], "", api_name="/upload")
+
+
+def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROADTRIP_CHECKPOINTS", str(tmp_path))
+    assert study_part.tables() == {}
+
+    def row(arm, seed, R, verdict):
+        psnr = {"model": [20.0], "copy_last": [19.0]}
+        values = {"R": R, "N": 1.0, "S": 0.5, "B": 0.5, "sharpness": 1.0, "verdict": verdict, "psnr": psnr}
+        about = {"arm": arm, "film": "scenery", "setting": "", "steps": 3, "size": [8, 8], "seed": seed}
+        return about | values | {"real": {"return_ratio": 1.3, "nyquist_excess": 0.3}}
+
+    rows = [row("pair", 0, 0.2, "oscillates"), row("pair", 1, 1.4, "moves"), row("single", 0, None, "frozen")]
+    (tmp_path / "results.json").write_text(json.dumps({"runs": rows}))
+    (name,) = study_part.tables()
+    chart, words = study_part.look(name, "R")
+    dots = {line["name"]: line for line in chart["figure"]["data"]}
+    assert dots["oscillates"]["y"] == [0.2] and dots["moves"]["y"] == [1.4]
+    assert dots["frozen"]["y"][0] < 0  # undefined: below the axis
+    assert "pair 1 of 2" in words and "3 runs in all, 1 of them frozen" in words
+    with pytest.raises(gr.Error, match="no such table"):
+        study_part.look("another", "R")

@@ -19,6 +19,13 @@ VERDICTS = {
     "switches between two modes": ("#0072B2", "square"),
 }
 CYCLE = ("#CC79A7", "pentagon")
+MEASURES = {  # of a study's rows
+    "R": "return ratio R",
+    "N": "Nyquist excess N",
+    "S": "step ratio S",
+    "B": "two-mode share B",
+    "sharpness": "sharpness ratio",
+}
 MOST_POINTS = 400  # of a live curve: more can't be told apart, and all of them travel at every tick
 NAMES = {
     "copy_last": "copy the last frame",
@@ -144,7 +151,7 @@ def spectra(powers: dict[str, list[float]], recipes: list[str], real: list[float
     return _figure(lines, "cycles a frame (0.5 is a flip)", "share of motion", yaxis={"type": "log"})
 
 
-def seeds_of_arms(rows: list[dict[str, Any]], measure: str, label: str) -> dict[str, Any]:
+def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
     """Every seed of every arm as a dot, by a measure of a study's rows of one film; real film is a band, where the
     measure has a value for it. Seeds for which it is undefined (R of frozen rollouts) stand below the axis."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
@@ -180,4 +187,4 @@ def seeds_of_arms(rows: list[dict[str, Any]], measure: str, label: str) -> dict[
     ]
     ticks = {"tickvals": list(range(len(arms))), "ticktext": arms, "tickangle": -40, "range": [-0.6, len(arms) - 0.4]}
     layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 110}}
-    return _figure(data, "", label, xaxis=ticks, **layout)
+    return _figure(data, "", MEASURES[measure], xaxis=ticks, **layout)

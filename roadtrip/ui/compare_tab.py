@@ -12,6 +12,7 @@ import gradio as gr
 from .. import measure
 from ..errors import RoadtripError
 from ..teacher_forcing import as_float, rollout
+from . import study_part
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .garage import (
     ROAD,
@@ -189,6 +190,7 @@ def build(garage: gr.State) -> Tab:
         with gr.Column(min_width=320):
             spectrum = chart("rt-spectrum")
             _note("What you see: how much of the motion has which rhythm. A flip is a peak at the right end.")
+    study_part.build()
     inputs, outputs = [garage, left, right, film, start, lossless], [show, sizes, matrix, lags, spectrum, words]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     private: dict[str, Any] = how | {"api_visibility": "private"}

@@ -35,9 +35,10 @@ def player(elem_id: str) -> gr.HTML:
     )
 
 
-def chart(elem_id: str) -> gr.HTML:
-    """An empty chart; give it `drawn(figure)` as its value."""
+def chart(elem_id: str, value: dict[str, Any] | None = None) -> gr.HTML:
+    """A chart, empty until it has `drawn(figure)` as its value."""
     return gr.HTML(
+        value,
         html_template='<div class="rt-chart"></div>',
         js_on_load=(HERE / "chart.js").read_text(),
         apply_default_css=False,

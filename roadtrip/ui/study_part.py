@@ -1,0 +1,76 @@
+"""What the study found, every seed of every arm, from checkpoints/results.json: stands under Compare.
+
+Counts and medians come from evidence.py; computes no number itself.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import gradio as gr
+
+from ..errors import RoadtripError
+from ..evidence import Group, groups
+from ..study import Row, read_results
+from .charts import MEASURES, seeds_of_arms
+from .garage import checkpoints, plain, told
+from .player import chart, drawn
+
+
+@lru_cache(maxsize=1)
+def _tables(file: str, changed: float) -> dict[str, list[Row]]:
+    """Rows by film and setting, as the menu calls them."""
+    tables: dict[str, list[Row]] = {}
+    for row in read_results(file):
+        name = row["film"] + (f", {row['setting']}" if row["setting"] else "") + f", {row['steps']} steps"
+        tables.setdefault(name, []).append(row)
+    return dict(sorted(tables.items(), key=lambda item: -len(item[1])))
+
+
+def tables() -> dict[str, list[Row]]:
+    """The study's tables, the longest first; none where no results are shipped."""
+    file = checkpoints() / "results.json"
+    return _tables(str(file), file.stat().st_mtime) if file.exists() else {}
+
+
+def look(table: str, measure: str) -> tuple[Any, str]:
+    """The dots and what they say."""
+    with told():
+        rows = tables().get(table)
+        if not rows or measure not in MEASURES:
+            raise RoadtripError("The study has no such table; choose one from the menu.")
+        return drawn(seeds_of_arms(rows, measure)), in_words(groups(rows))
+
+
+def in_words(found: list[Group]) -> str:
+    """The shares of seeds that oscillate, most first; and how many stood still."""
+    flips = sorted((g for g in found if g.share("oscillates")), key=lambda g: -g.share("oscillates"))
+    runs, frozen = sum(len(g.seeds) for g in found), sum(round(g.share("frozen") * len(g.seeds)) for g in found)
+    each = ", ".join(f"{plain(g.arm)} {round(g.share('oscillates') * len(g.seeds))} of {len(g.seeds)}" for g in flips)
+    said = f"Seeds that oscillate: {each}." if flips else "**No seed of any arm oscillates** in this table."
+    return f"{said} {runs} runs in all, {frozen} of them frozen, for which R is undefined or says little."
+
+
+def build() -> None:
+    names = list(tables())
+    if not names:
+        return
+    gr.Markdown(
+        "## Every seed of the study\nOne rollout proves nothing. Here is every arm with every seed it was run with."
+    )
+    with gr.Row():
+        table = gr.Dropdown(names, value=names[0], label="Film and setting", info="What all arms of a table share.")
+        measure = gr.Radio(
+            [(label, key) for key, label in MEASURES.items()], value="R", label="Measure", info="What the height is."
+        )
+    dots = chart("rt-seeds", drawn(seeds_of_arms(tables()[names[0]], "R")))
+    words = gr.Markdown(in_words(groups(tables()[names[0]])), elem_classes="rt-note")
+    gr.Markdown(
+        "What you see: each dot is one training run, measured on 8 held-out starts; colour and shape are its verdict. The "
+        "broken line is real film. `docs/findings.md` has what follows and what does not.",
+        elem_classes="rt-note",
+    )
+    how: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    for part in (table, measure):
+        part.input(look, [table, measure], [dots, words], **how)

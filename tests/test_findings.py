@@ -1,0 +1,53 @@
+"""The published table and what is written about it: every row whole, and no number in the prose that is not its own."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import roadtrip as rt
+from roadtrip import study
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "checkpoints" / "results.json"
+
+if not RESULTS.exists():
+    pytest.skip("no study has been run yet", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def make():
+    spec = importlib.util.spec_from_file_location("docs_make", ROOT / "docs" / "make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_row_is_whole():
+    rows = json.loads(RESULTS.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the table"))["runs"]
+    assert rows
+    for row in rows:
+        assert isinstance(row["arm"], str) and isinstance(row["film"], str) and "/" not in row["film"]
+        assert isinstance(row["seed"], int) and isinstance(row["steps"], int) and len(row["size"]) == 2
+        for key in ("R", "N", "S", "B", "switches", "period", "sharpness", "psnr", "verdict", "command", "versions"):
+            assert key in row
+        assert row["fingerprint"] and not row["broken"]
+        assert rt.Recipe.from_dict(row["recipe"]).to_dict() == row["recipe"]
+        job = study.Job(
+            row["arm"], row["film"], row["seed"], row["steps"], tuple(row["size"]), tuple(row["setting"].split())
+        )
+        assert row["command"] == job.command
+    keys = [(r["arm"], r["film"], r["seed"], r["steps"], tuple(r["size"]), r["setting"]) for r in rows]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_findings_are_the_tables_own_numbers(make):
+    written, figures = make.text(study.read_results(RESULTS))
+    assert written == (ROOT / "docs" / "findings.md").read_text(), "run `make findings`"
+    assert "{{" not in written
+    for name in figures:
+        assert (ROOT / "docs" / "figures" / name).exists()
+    anchors = set(re.findall(r'<a id="([^"]+)">', written))
+    assert set(re.findall(r"\]\(#([^)]+)\)", written)) <= anchors
