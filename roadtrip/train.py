@@ -170,6 +170,9 @@ class Run:
         self.judge_optimiser = Adam(
             self.judge.parameters(), recipe.judge_learning_rate, betas, fused=True, capturable=on_gpu
         )
+        for adam in (self.optimisers[0], self.judge_optimiser):
+            # the few steps before a recording are meant to run without one
+            adam._warned_capturable_if_run_uncaptured = True
         self.learn = Recorded(self._learn) if on_gpu else self._learn
         self.done = 0
         self.broken = torch.zeros((), device=device)  # 1 once a gradient was not a number: no sync until it is reported

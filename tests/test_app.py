@@ -32,6 +32,16 @@ def test_train_over_the_api(client):
     assert player["frames"] == 16 and len(player["views"]) == 2
 
 
+def test_resume_goes_on_with_the_last_run(client):
+    with pytest.raises(Exception, match="no run here"):
+        client.predict(2, api_name="/resume")
+    client.predict(ROAD, "v2", 2, 1, api_name="/train")
+    status, chart, _ = client.predict(2, api_name="/resume")
+    assert "v2, seed 1" in status and "finished" in status
+    steps = chart["figure"]["data"][0]["x"]
+    assert steps == sorted(set(steps))  # one curve, on from where it stopped
+
+
 def test_scrub_over_the_api(client):
     player, chart, words = client.predict("v2", ROAD, 1300, 40, True, api_name="/scrub")
     assert player["frames"] == 40 and player["labels"][0] == "g3"

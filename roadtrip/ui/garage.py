@@ -65,6 +65,7 @@ class Garage:
     runs: int = 0  # trainings begun, so that each run's name is its own
     training: bool = False
     learned: bool = False  # whether the latest training has kept a model yet
+    unfinished: Any = None  # the latest Training (see train_tab), to go on with
     # what is ready to download; made when first needed (a copy of an empty garage has none), gone with the visitor
     _outbox: tempfile.TemporaryDirectory[str] | None = None
 

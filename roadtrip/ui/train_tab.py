@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -21,7 +21,7 @@ from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
 from ..recipes import RECIPES, Recipe
-from ..train import PREVIEW_FRAMES, train
+from ..train import PREVIEW_FRAMES, Progress, train
 from .charts import loss_curves
 from .garage import ROAD, Garage, gpu, number, open_upload, plain, real_after, told
 from .player import chart, download, drawn, payload, player
@@ -41,6 +41,20 @@ training_now: set[object] = set()  # trainings under way on this server; there i
 
 
 @dataclass
+class Training:
+    """A run that a visitor began, and where it stands. name: what its model is called in the garage."""
+
+    title: str
+    yours: str
+    recipe: Recipe
+    film: Film
+    seed: int
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    name: str | None = None
+    progress: Progress | None = None
+
+
+@dataclass
 class Look:
     """What a training shows from time to time; plain enough to come back from another process."""
 
@@ -52,25 +66,49 @@ class Look:
     model: NextFrame
     preview: Tensor | None
     start: int
+    progress: Progress | None  # to go on from; not from another process
 
 
-@gpu(lambda recipe, film, seconds, seed: round(seconds) + 30)
-def looks(recipe: Recipe, film: Film, seconds: float, seed: int) -> Iterator[Look]:
-    for p in train(recipe, film, seconds=seconds, seed=seed):
+@gpu(lambda recipe, film, seconds, seed, resume: round(seconds) + 30)
+def looks(recipe: Recipe, film: Film, seconds: float, seed: int, resume: Progress | None) -> Iterator[Look]:
+    for p in train(recipe, film, seconds=seconds, seed=seed, resume=resume):
         # on a borrowed GPU the weights live in another process, and only what is yielded comes back
-        model = p.model if next(p.model.parameters()).device.type == "cpu" else copy.deepcopy(p.model).cpu()
-        yield Look(p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left, model, p.preview, p.preview_start)
+        here = next(p.model.parameters()).device.type == "cpu"
+        model = p.model if here else copy.deepcopy(p.model).cpu()
+        yield Look(
+            p.step,
+            p.steps,
+            p.losses,
+            p.steps_per_second,
+            p.seconds_left,
+            model,
+            p.preview,
+            p.preview_start,
+            p if here else None,
+        )
 
 
 def run(garage: Garage, film_name: str, recipe_name: str, seconds: float, seed: float) -> Iterator[tuple[Any, ...]]:
     """Yields (status, chart, player); the model is in the garage from the first look on, whenever this is closed."""
+    yield from _told(garage, lambda: _begun(garage, film_name, recipe_name, seed), seconds)
+
+
+def resume(garage: Garage, seconds: float) -> Iterator[tuple[Any, ...]]:
+    """Goes on with the run that was trained last, for `seconds` more; yields what `run` does."""
+    yield from _told(garage, lambda: _last(garage), seconds)
+
+
+def _told(garage: Garage, training: Callable[[], Training], seconds: float) -> Iterator[tuple[Any, ...]]:
     me = object()
     training_now.add(me)
     garage.training, garage.learned = True, False
     try:
         with told():
             try:
-                yield from _run(garage, film_name, recipe_name, seconds, seed)
+                seconds = min(number(seconds, "how many seconds to train"), LONGEST)
+                yield READY, gr.skip(), gr.skip()
+                garage.unfinished = training()
+                yield from _run(garage, garage.unfinished, seconds)
             except RoadtripError as error:
                 yield plain(str(error)), gr.skip(), gr.skip()  # it stays on the page when the message has gone
                 raise
@@ -79,27 +117,35 @@ def run(garage: Garage, film_name: str, recipe_name: str, seconds: float, seed: 
         garage.training = False
 
 
-def _run(garage: Garage, film_name: str, recipe_name: str, seconds: float, seed: float) -> Iterator[tuple[Any, ...]]:
+def _begun(garage: Garage, film_name: str, recipe_name: str, seed: float) -> Training:
     if recipe_name not in RECIPES:
         raise RoadtripError("Choose one of the five recipes.")
-    seconds = min(number(seconds, "how many seconds to train"), LONGEST)
     seed = int(number(seed, "the seed"))
-    yield READY, gr.skip(), gr.skip()
     recipe, film = RECIPES[recipe_name], garage.film(film_name)
-    title = f"{recipe.name}, {'' if film_name == ROAD else film.name + ', '}seed {seed}"
     garage.runs += 1
     yours = "(yours)" if garage.runs == 1 else f"(yours, no. {garage.runs})"
-    name: str | None = None
-    curves: dict[str, list[tuple[int, float]]] = {}
-    with closing(looks(recipe, film, seconds, seed)) as stream:  # type: ignore[type-var]
+    title = f"{recipe.name}, {'' if film_name == ROAD else film.name + ', '}seed {seed}"
+    return Training(title, yours, recipe, film, seed)
+
+
+def _last(garage: Garage) -> Training:
+    last = garage.unfinished
+    if last is None or last.progress is None:
+        raise RoadtripError("There is no run here to go on with; start one first.")
+    return last
+
+
+def _run(garage: Garage, training: Training, seconds: float) -> Iterator[tuple[Any, ...]]:
+    how = training.recipe, training.film, seconds, training.seed, training.progress
+    with closing(looks(*how)) as stream:  # type: ignore[type-var]
         for look in stream:
-            newer = f"{title}, {look.step} steps {yours}"
-            garage.keep_model(newer, look.model, instead_of=name)
-            name = newer
+            name = f"{training.title}, {look.step} steps {training.yours}"
+            garage.keep_model(name, look.model, instead_of=training.name)
+            training.name, training.progress = name, look.progress
             for key, value in look.losses.items():
-                curves.setdefault(key, []).append((look.step, value))
-            shown = gr.skip() if look.preview is None else _preview(film, look)
-            yield _status(title, look), drawn(loss_curves(curves)), shown
+                training.curves.setdefault(key, []).append((look.step, value))
+            shown = gr.skip() if look.preview is None else _preview(training.film, look)
+            yield _status(training.title, look), drawn(loss_curves(training.curves)), shown
 
 
 def _status(title: str, look: Look) -> str:
@@ -213,6 +259,7 @@ def build(garage: gr.State) -> Tab:
             with gr.Row():
                 start = gr.Button("Start", variant="primary", elem_id="rt-start")
                 stop = gr.Button("Stop", elem_id="rt-stop")
+                again = gr.Button("Resume", elem_id="rt-resume")
             download("Download what was trained last", "rt-zip", package, [garage], "checkpoint")
         with gr.Column(scale=3, min_width=320):
             status = gr.Markdown(IDLE, elem_id="rt-status")
@@ -229,21 +276,18 @@ def build(garage: gr.State) -> Tab:
                 elem_classes="rt-note",
             )
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    training = start.click(queued, None, status, queue=False, **private).then(
-        run,
-        [garage, film, recipe, seconds, seed],
-        [status, losses, show],
-        concurrency_id="train",
-        concurrency_limit=1,
-        show_progress="hidden",
-        api_name="train",
-    )
+    outputs = [status, losses, show]
+    alone: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1, "show_progress": "hidden"}
+    begins = start.click(queued, None, status, queue=False, **private)
+    training = begins.then(run, [garage, film, recipe, seconds, seed], outputs, api_name="train", **alone)
+    begins = again.click(queued, None, status, queue=False, **private)
+    resuming = begins.then(resume, [garage, seconds], outputs, api_name="resume", **alone)
     # two events: gradio sends a cancel only after the function beside it has returned, and this one waits for the end
-    cancel = stop.click(None, cancels=[training], **private)
+    cancel = stop.click(None, cancels=[training, resuming], **private)
     stopping = cancel.then(stopped, [garage, status], status, queue=False, **private)
     taken = use.click(_upload_with_progress, [garage, files, gap], [film, about], api_name="upload")
     film.input(describe, [garage, film], about, **private)
-    return Tab(film, recipe, seed, about, [training, stopping, taken])
+    return Tab(film, recipe, seed, about, [training, resuming, stopping, taken])
 
 
 def _upload_with_progress(
