@@ -4,6 +4,7 @@ import json
 import pickle
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -40,6 +41,19 @@ def test_resume_goes_on_with_the_last_run(client):
     assert "v2, seed 1" in status and "finished" in status
     steps = chart["figure"]["data"][0]["x"]
     assert steps == sorted(set(steps))  # one curve, on from where it stopped
+
+
+def test_the_download_holds_what_repeats_the_run(client, tmp_path, monkeypatch):
+    client.predict(ROAD, "v1", 1, 2, api_name="/train")
+    with zipfile.ZipFile(client.predict(api_name="/checkpoint")) as archive:
+        parts = {Path(n).name: archive.read(n) for n in archive.namelist()}
+    assert set(parts) == {"model.safetensors", "config.json", "losses.csv", "again.py"}
+    facts = json.loads(parts["config.json"])["provenance"]
+    head, *lines = parts["losses.csv"].decode().splitlines()
+    assert head == "step,l1" and int(lines[-1].split(",")[0]) == facts["step"]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(parts["again.py"], "again.py", "exec"), {})
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == parts["model.safetensors"]
 
 
 def test_scrub_over_the_api(client):

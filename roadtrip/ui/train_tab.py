@@ -192,7 +192,7 @@ def describe(garage: Garage, film_name: str) -> str:
 
 
 def package(garage: Garage) -> str:
-    """The checkpoint that was trained last, as one zip."""
+    """What was trained last as one zip: the checkpoint, its losses, and a script that trains it again."""
     with told():
         model = garage.models.get(garage.newest or "")
         if model is None:
@@ -204,7 +204,33 @@ def package(garage: Garage) -> str:
         with zipfile.ZipFile(file, "w") as archive:
             for part in sorted(folder.iterdir()):
                 archive.write(part, f"{name}/{part.name}")
+            if garage.unfinished is not None and garage.unfinished.name == garage.newest:
+                archive.writestr(f"{name}/losses.csv", _as_csv(garage.unfinished.curves))
+            archive.writestr(f"{name}/again.py", _again(facts, tuple(model.mean_frame.shape[1:])))
         return str(file)
+
+
+def _as_csv(curves: dict[str, list[tuple[int, float]]]) -> str:
+    steps = [step for step, _ in next(iter(curves.values()), [])]
+    lines = [[str(step), *(f"{points[i][1]:.6g}" for points in curves.values())] for i, step in enumerate(steps)]
+    return "\n".join(",".join(line) for line in [["step", *curves], *lines]) + "\n"
+
+
+def _again(facts: dict[str, Any], size: tuple[int, ...]) -> str:
+    """A script that repeats a run that was not resumed: the same film, steps and seed give the same weights."""
+    film, recipe, done = facts["film"], facts["recipe"], facts["step"]
+    planned = facts.get("steps") or done
+    stopped = f"  # it was stopped at step {done}" if done < planned else ""
+    source = "scenery" if film["name"] == "scenery" else "YOUR FILM"
+    return (
+        "import roadtrip as rt\n\n"
+        f"film = rt.open_film({source!r}, size={size}, gap={film['gap']})"
+        f"  # its fingerprint was {film['fingerprint']}\n"
+        f"recipe = rt.Recipe(**{recipe!r})\n"
+        f"for p in rt.train(recipe, film, steps={planned}, seed={facts['seed']}, held_out={facts['held_out']}):{stopped}\n"
+        "    print(p.step, p.losses)\n"
+        'rt.save("run", p)\n'
+    )
 
 
 class Tab(NamedTuple):
