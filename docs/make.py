@@ -152,7 +152,7 @@ def text(rows: list[Row]) -> tuple[str, dict[str, dict[str, Any]]]:
     """(the findings, figures by file name)."""
     findings = Findings(rows)
     template = (DOCS / "findings.template.md").read_text()
-    return re.sub(r"\{\{(.+?)\}\}", lambda m: findings(m[1].strip()), template), findings.figures
+    return re.sub(r"\{\{(.+?)\}\}", lambda m: findings(m[1].strip()), template, flags=re.S), findings.figures
 
 
 def _number(value: float | None) -> str:
