@@ -23,8 +23,6 @@ from roadtrip.ui import charts
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "checkpoints" / "results.json"
-
-
 FIRST_OTHER_SEED = 100  # seeds from here on chose the setting and are in no table
 
 

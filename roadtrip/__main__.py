@@ -32,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .study import SIZE, STEPS
+
     parser = argparse.ArgumentParser(prog="roadtrip", description="Drive on from two frames of a road trip.")
     commands = parser.add_subparsers(required=True, metavar="import | train | rollout | measure | study")
 
@@ -105,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="of the study; default: all")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED")
     sub.add_argument("--films", nargs="+", default=["scenery"], metavar="FILM", help="as FILM or FILM:GAP")
-    sub.add_argument("--steps", type=int, default=600, help="training steps of each run")
-    sub.add_argument("--size", default="48x80", help="height×width of the frames, each divisible by 8")
+    sub.add_argument("--steps", type=int, default=STEPS, help="training steps of each run")
+    sub.add_argument("--size", default="{}x{}".format(*SIZE), help="height×width of the frames, each divisible by 8")
     sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="another setting for all arms")
     sub.add_argument("--jobs", type=int, default=1, help="runs at a time, in processes that share the cores")
     sub.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, or "local" for one on this machine')

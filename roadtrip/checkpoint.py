@@ -141,9 +141,10 @@ def _checked(config: Any, name: str) -> dict[str, Any]:
         height, width = config["size"]
         if not all(type(n) is int and 8 <= n <= 4096 and n % 8 == 0 for n in (height, width)):
             raise KeyError("size")
-        if not isinstance(config["provenance"], dict):
+        provenance = config["provenance"]
+        if not all(isinstance(part, dict) for part in (provenance, *map(provenance.get, ("film", "recipe"), ({}, {})))):
             raise KeyError("provenance")
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise RoadtripError(
             f"The config in {name} does not describe a network of Roadtrip's; the checkpoint is damaged."
         ) from None

@@ -41,17 +41,16 @@ class Group:
         return dict(self.verdicts).get(verdict, 0) / len(self.seeds)
 
 
-def groups(rows: list[Row], averaged: bool = False) -> list[Group]:
-    """One Group for each film, setting and arm, in the table's order. averaged: of the EMA weights."""
+def groups(rows: list[Row]) -> list[Group]:
+    """One Group for each film, setting and arm, in the table's order."""
     gathered: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         gathered[row["film"], row["steps"], tuple(row["size"]), row["setting"], row["arm"]].append(row)
     answer = []
     for (film, steps, size, setting, arm), members in gathered.items():
-        measured = [row["ema"] if averaged else row for row in members]
-        verdicts = Counter(m["verdict"] for m in measured).most_common()
-        spread = {k: _spread([m[k] for m in measured if m[k] is not None]) for k in MEASURES}
-        gain = _spread([m["psnr"]["model"][0] - m["psnr"]["copy_last"][0] for m in measured])
+        verdicts = Counter(row["verdict"] for row in members).most_common()
+        spread = {k: _spread([row[k] for row in members if row[k] is not None]) for k in MEASURES}
+        gain = _spread([row["psnr"]["model"][0] - row["psnr"]["copy_last"][0] for row in members])
         assert gain is not None
         seeds = tuple(sorted(row["seed"] for row in members))
         answer.append(Group(arm, film, setting, steps, size, seeds, tuple(verdicts), spread, gain))  # type: ignore[arg-type]
@@ -82,8 +81,8 @@ class Comparison:
 
 
 def compare(rows: list[Row], arm: str, measure: str = "R") -> list[Comparison]:
-    """`arm` against each other arm of the same steps and size, by an exact permutation test of `measure` that shuffles
-    seeds between the two arms within each film.
+    """`arm` against each other arm, by an exact permutation test of `measure` that shuffles seeds between the two arms
+    within each film. The rows must share steps, size and setting.
 
     measure: one of MEASURES, for which runs where it is undefined (R of frozen ones) are left out; or a verdict, whose
     shares of seeds are compared.

@@ -325,8 +325,13 @@ def copy_last_psnr(film: Film, most: int = 200) -> float:
     starts = film.starts(2, "all")
     if not len(starts):
         return 0.0
-    pairs = as_float(film.clips(starts[torch.linspace(0, len(starts) - 1, min(most, len(starts))).round().long()], 2))
+    pairs = as_float(film.clips(spread(starts, most), 2))
     return psnr(pairs[:, 0], pairs[:, 1]).mean().item()
+
+
+def spread(starts: Tensor, most: int) -> Tensor:
+    """`most` of these starts, evenly spaced, first and last among them; all where there are no more."""
+    return starts[torch.linspace(0, len(starts) - 1, min(most, len(starts))).round().long()]
 
 
 def suggest_gap(film: Film) -> int:

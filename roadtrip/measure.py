@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import RoadtripError
+from .film import spread
 from .teacher_forcing import as_float, rollout
 
 if TYPE_CHECKING:
@@ -461,8 +462,8 @@ def evaluate(
             f"The {part.replace('_', '-')} stretch of {film.name} is too short for one clip at gap {film.gap}; "
             f"choose a smaller gap or hold out more."
         )
-    if most and len(starts) > most:
-        starts = starts[torch.linspace(0, len(starts) - 1, most).round().long()]
+    if most:
+        starts = spread(starts, most)
     # how far real film reaches from each start: the largest n for which it is still a start of n frames
     reach = torch.ones(len(starts), dtype=torch.long)
     for ahead in range(2, horizon + 1):
@@ -505,8 +506,7 @@ def measure_rollouts(
     """A run's oscillation: 8 evenly spaced starts, the second half of the horizon (at least 16 frames), medians.
     None where the film has no 16 frames in a row to compare with."""
     starts = film.starts(2, part, held_out)
-    starts = starts[torch.linspace(0, len(starts) - 1, min(STARTS, len(starts))).round().long()]
-    frames = film.clips(starts, 2)
+    frames = film.clips(spread(starts, STARTS), 2)
     y = rollout(model, frames[:, 0], frames[:, 1], horizon)
     window = max(SHORTEST, horizon // 2) // 2 * 2
     try:

@@ -23,7 +23,7 @@ from torch import Tensor
 from .checkpoint import save, versions
 from .errors import RoadtripError
 from .files import whole_file
-from .film import Film, open_film
+from .film import Film, open_film, spread
 from .measure import (
     SHORTEST,
     STARTS,
@@ -203,7 +203,7 @@ def measure(model: NextFrame, film: Film) -> Row:
     """What a row says of a model on held-out film: R, N, S, B … on frames 33–64 of 8 starts (medians; each start's own
     in "starts"), the same in windows of 16 ("onset"), and PSNR in dB at horizons 1, 4, 16 of the model and its
     baselines, means over 32 starts."""
-    clips = film.clips(_spread(film.starts(2, "held_out", HELD_OUT), STARTS), 2)
+    clips = film.clips(spread(film.starts(2, "held_out", HELD_OUT), STARTS), 2)
     frames = rollout(model, clips[:, 0], clips[:, 1], HORIZON).cpu()
     late = HORIZON // 2
     each = [oscillation(y[-late:], film_windows(film, late)) for y in frames]
@@ -223,7 +223,7 @@ def _psnr(model: NextFrame, film: Film) -> dict[str, list[float]]:
     starts = film.starts(2 + ahead, "held_out", HELD_OUT)
     if not len(starts):
         raise RoadtripError(f"The held-out stretch of {film.name} has no {2 + ahead} frames in a row at this gap.")
-    real = as_float(film.clips(_spread(starts, 32), 2 + ahead))
+    real = as_float(film.clips(spread(starts, 32), 2 + ahead))
     f1, f2 = real[:, 0], real[:, 1]
     guesses = {"model": rollout(model, f1, f2, ahead).to(real.device)} | baselines(f1, f2, ahead, model.mean_frame)
     means = {method: psnr(guess, real[:, 2:]).mean(dim=0).tolist() for method, guess in guesses.items()}
@@ -232,13 +232,9 @@ def _psnr(model: NextFrame, film: Film) -> dict[str, list[float]]:
 
 def _root(model: NextFrame, film: Film) -> Row:
     """The rollout map's multiplier (H3) at the middle one of the starts."""
-    clip = film.clips(_spread(film.starts(2, "held_out", HELD_OUT), 3)[1:2], 2)
+    clip = film.clips(spread(film.starts(2, "held_out", HELD_OUT), 3)[1:2], 2)
     frames = rollout(model, clip[:, 0], clip[:, 1], HORIZON)[0]
     return asdict(multiplier(model, frames[-HORIZON // 2 :]))
-
-
-def _spread(starts: Tensor, most: int) -> Tensor:
-    return starts[torch.linspace(0, len(starts) - 1, min(most, len(starts))).round().long()]
 
 
 def letters(o: Oscillation | None) -> Row:

@@ -22,17 +22,18 @@ from . import checkpoint
 from .augment import augment
 from .discriminators import PatchDiscriminator, discriminator_loss, generator_loss, r1_penalty, windows
 from .errors import RoadtripError
-from .film import Film, open_film
+from .film import Film, open_film, spread
 from .graphs import Recorded
-from .measure import l1
+from .measure import baselines, l1, psnr
 from .model import NextFrame
 from .muon import Muon
 from .recipes import Recipe, find_recipe
 from .seeds import drawing_from
-from .teacher_forcing import rollout, unroll
+from .teacher_forcing import as_float, rollout, unroll
 
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16
+FOLLOWED = 4  # held-out clips whose errors are followed while training
 PLATEAU = 0.5  # share of the steps taken at the full step size; seconds become steps within it, so that the bits agree
 R1_EVERY = 8  # steps between R1 penalties, weighted up alike (lazy regularisation, Karras et al. 2020)
 LARGEST_NORM = 1.0  # of the generator's gradient, over which it is scaled down
@@ -46,6 +47,8 @@ class Progress:
     with a discriminator "generator" (its GAN loss) and "discriminator".
     preview: float [16, 3, H, W] in [0, 1], a rollout of a fixed held-out clip, or None when none is due.
     preview_start: index into film.frames where that clip begins.
+    psnr: whenever there is a preview, dB at horizons 1 … 16 of "model" and each baseline, means over 4 held-out clips;
+    None where nothing is held out, or too little for such a clip.
     steps: the planned number; None while `seconds` are being turned into steps.
     """
 
@@ -58,6 +61,7 @@ class Progress:
     ema: NextFrame
     preview: Tensor | None
     preview_start: int
+    psnr: dict[str, list[float]] | None
     seed: int
     recipe: Recipe
     run: Run
@@ -148,6 +152,8 @@ class Run:
             )
         preview = film.starts(2, "held_out", held_out) if held_out else self.starts
         self.preview_start = int(preview[len(preview) // 2] if len(preview) else self.starts[0])
+        followed = film.starts(2 + PREVIEW_FRAMES, "held_out", held_out) if held_out else self.starts[:0]
+        self.followed = spread(followed, FOLLOWED)
         self.film = film.to(device)
 
         self.random = torch.Generator().manual_seed(seed)
@@ -324,9 +330,16 @@ class Run:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
-    def preview(self) -> Tensor:
-        first = self.film.clips(torch.tensor([self.preview_start]), 2)
-        return rollout(self.model, first[:, 0], first[:, 1], PREVIEW_FRAMES)[0].cpu()
+    def preview(self) -> tuple[Tensor, dict[str, list[float]] | None]:
+        """Progress.preview and Progress.psnr, in one batch of rollouts."""
+        clips = self.film.clips(torch.cat([torch.tensor([self.preview_start]), self.followed]), 2)
+        frames = rollout(self.model, clips[:, 0], clips[:, 1], PREVIEW_FRAMES).cpu()
+        if not len(self.followed):
+            return frames[0], None
+        real = as_float(self.film.clips(self.followed, 2 + PREVIEW_FRAMES)).cpu()
+        guesses = baselines(real[:, 0], real[:, 1], PREVIEW_FRAMES, self.model.mean_frame.cpu())
+        errors = {"model": frames[1:]} | guesses
+        return frames[0], {name: psnr(y, real[:, 2:]).mean(dim=0).tolist() for name, y in errors.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"random": self.random.get_state()}
@@ -412,9 +425,9 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
                 f"The loss was no longer a number at step {run.done}; the weights from before it are kept: "
                 f"try a lower learning rate or another seed."
             )
-        preview = None
+        preview = errors = None
         if last or now - previewed >= max(preview_every, 20 * preview_cost):
-            preview = run.preview()
+            preview, errors = run.preview()
             previewed = time.perf_counter()
             preview_cost = previewed - now
         losses = {k: torch.stack([s[k] for s in sums]).mean().item() for k in sums[0]}
@@ -434,6 +447,7 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
             run.ema,
             preview,
             run.preview_start,
+            errors,
             run.seed,
             run.recipe,
             run,
@@ -443,8 +457,7 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
 def _mean_frame(film: Film, starts: Tensor, clip: int) -> Tensor:
     """The mean of the frames that training sees, uint8 [3, H, W]; of at most 512 of them, evenly spaced."""
     seen = (starts[:, None] + film.gap * torch.arange(clip)).unique()
-    seen = seen[torch.linspace(0, len(seen) - 1, min(512, len(seen))).round().long()]
-    return film.frames[seen].float().mean(dim=0).round().to(torch.uint8)
+    return film.frames[spread(seen, 512)].float().mean(dim=0).round().to(torch.uint8)
 
 
 def best_device() -> str:

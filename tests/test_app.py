@@ -15,8 +15,9 @@ from safetensors.torch import load as safetensors_load
 from safetensors.torch import load_file
 
 import roadtrip as rt
-from roadtrip.ui import charts, compare_tab, page, scrub_tab, study_part, train_tab
-from roadtrip.ui.garage import ROAD, Garage, plain, shipped_names
+from roadtrip import study
+from roadtrip.ui import charts, compare_tab, diagram, film_part, page, recipe_part, scrub_tab, study_part, train_tab
+from roadtrip.ui.garage import ROAD, Garage, park, plain, shipped_names
 
 
 @pytest.fixture
@@ -29,25 +30,126 @@ def test_shipped_models_stand_in_story_order(served):
 
 
 def test_train_over_the_api(client):
-    status, chart, player = client.predict(ROAD, "v1", 3, 5, api_name="/train")
+    status, chart, errors, words, player = client.predict(ROAD, "", "v1", 3, 5, api_name="/train")
     assert "seed 5" in status and "finished" in status
     lines = {line["name"]: line for line in chart["figure"]["data"]}
     assert len(lines["L1"]["x"]) >= 1 and all(v > 0 for v in lines["L1"]["y"])
     assert player["frames"] == 16 and len(player["views"]) == 2
+    names = [line["name"] for line in errors["figure"]["data"]]
+    assert names == [f"{start}{h} ahead" for h in (1, 4, 16) for start in ("", "best baseline, ")]
+    assert all(f"at horizon {h} " in words for h in (1, 4, 16)) and "dB" in words
+
+
+def test_a_recipe_with_other_values_and_another_gap(served):
+    garage = Garage()
+    *_, last = train_tab.run(garage, ROAD, "5", "v2", {"unroll": 3, "width": 16}, 0.5, 0)
+    (model,) = garage.models.values()
+    facts = model.provenance
+    assert facts["film"]["gap"] == 5 and (facts["recipe"]["unroll"], facts["recipe"]["width"]) == (3, 16)
+    assert "v2, unroll=3, width=16, gap 5, seed 0" in last[0].replace("\\", "")
+    assert charts.colours([facts["recipe"]["name"]]) == [charts.RECIPE["v2"]]
+
+
+def test_fields_of_the_recipe_are_changed_and_put_back():
+    changes, sketch, note = recipe_part.change("unroll", "v1", {}, 4)
+    assert changes == {"unroll": 4} and "g6" in sketch and "unroll 4" in note
+    assert recipe_part.change("unroll", "v1", changes, 1)[0] == {}
+    refused = recipe_part.change("unroll", "v1", changes, 99)
+    assert "from 1 to 16" in refused[2] and "stays" in refused[2]
+    assert "is empty" in recipe_part.change("unroll", "v1", changes, None)[2]
+    _, _, _, *values = recipe_part.choose("lstm")
+    assert [*map(type, values)] == [f.type for f in recipe_part.FIELDS]
+
+
+def test_presets_are_recipes():
+    for preset in recipe_part.PRESETS:
+        name, seconds, changes, *_ = recipe_part._preset(preset)
+        assert recipe_part.recipe_of_choice(name, changes).to_dict()["name"].startswith(name) and 0 < seconds <= 300
+
+
+def test_the_sketch_shows_which_frames_are_judged():
+    judged = {n: diagram.judged_windows(r, r.unroll) for n, r in study.ARMS.items() if r.gan_weight}
+    assert judged["pair"] == [[2, 3]] and judged["single"] == [[2], [3]] and judged["single-first"] == [[2]]
+    assert judged["pair-context"] == [[1, 2], [2, 3]] and judged["triple-context"] == [[0, 1, 2], [1, 2, 3]]
+    assert judged["pair-u4"] == [[2, 3], [3, 4], [4, 5]]
+    assert diagram.diagram(study.ARMS["pair-shuffled"]).count("in random order") == 1
+
+
+def test_a_look_at_the_film_and_its_gap(served):
+    about, pictures = film_part.look(Garage(), ROAD, "12")
+    assert "at gap 12" in about and pictures.count("<img") == 2
+    about, pictures = film_part.look(Garage(), ROAD, "fast")
+    assert "is no gap" in about and pictures == ""
+
+
+def test_two_versions_trained_side_by_side(client):
+    status, chart, player = client.predict(ROAD, "v1", "v2", 3, 0, api_name="/duel")
+    assert "step 3 of 3" in status and "finished" in status
+    assert [line["name"] for line in chart["figure"]["data"]] == ["v1: L1", "v2: L1"]
+    assert [view["label"] for view in player["views"]] == ["v1", "v2", "real"]
+    with pytest.raises(Exception, match="different"):
+        client.predict(ROAD, "v1", "v1", 3, 0, api_name="/duel")
+
+
+def test_a_reload_finds_the_run_again(served):
+    garage, secret = park(Garage(), None)
+    assert train_tab.found_again(garage) == (gr.skip(),) * 5
+    running = train_tab.run(garage, ROAD, "", "v1", {}, 60, 0)
+    for _ in range(3):
+        next(running)
+    running.close()
+    again, same = park(Garage(), secret)
+    assert again is garage and same == secret and park(Garage(), "guessed")[0] is not garage
+    status, losses, errors, words, player = train_tab.found_again(again)
+    assert "Resume goes on" in status and player["frames"] == 16 and "horizon" in words
+    assert losses["figure"]["data"] and errors["figure"]["data"]
+    before = garage.unfinished.latest.step
+    *_, last = train_tab.resume(again, 1)
+    assert "finished" in last[0] and garage.unfinished.latest.step > before
+    assert train_tab.reset(again)[0] == train_tab.IDLE and garage.unfinished is None and garage.models
+
+
+def test_parked_garages_go_when_there_are_too_many(monkeypatch):
+    monkeypatch.setattr("roadtrip.ui.garage._parked", {})
+    monkeypatch.setattr("roadtrip.ui.garage.MOST_PARKED", 2)
+    first, secret = park(Garage(), None)
+    park(Garage(), None)
+    assert park(Garage(), secret)[0] is first  # the latest visitor is not the one to go
+    park(Garage(), None)
+    park(Garage(), None)
+    assert park(Garage(), secret)[0] is not first
+
+
+def test_a_checkpoint_of_ones_own(served, checkpoints, client, tmp_path):
+    garage = Garage()
+    update = scrub_tab.take_checkpoint(garage, str(checkpoints / "v2" / "model.safetensors"))
+    assert update["value"] == "v2, seed 0, 3 steps (uploaded)" and update["value"] in garage.models
+    assert scrub_tab.look(garage, update["value"], ROAD, 1300, 4, False)[0]["frames"] == 4
+    (tmp_path / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
+    assert "not a safetensors file" in says(
+        lambda: scrub_tab.take_checkpoint(garage, str(tmp_path / "model.safetensors"))
+    )
+    assert "Choose a model" in says(lambda: scrub_tab.take_checkpoint(garage, None))
+
+
+def test_the_strip_shows_starts_of_the_film(served):
+    strip = scrub_tab.strip_of(Garage(), "v1", ROAD)
+    assert len(strip["starts"]) == scrub_tab.ON_STRIP and strip["sprite"].startswith("data:image")
+    assert strip["starts"][0] >= 1200 and strip["starts"] == sorted(strip["starts"])
 
 
 def test_resume_goes_on_with_the_last_run(client):
     with pytest.raises(Exception, match="no run here"):
         client.predict(2, api_name="/resume")
-    client.predict(ROAD, "v2", 2, 1, api_name="/train")
-    status, chart, _ = client.predict(2, api_name="/resume")
+    client.predict(ROAD, "", "v2", 2, 1, api_name="/train")
+    status, chart, *_ = client.predict(2, api_name="/resume")
     assert "v2, seed 1" in status and "finished" in status
     steps = chart["figure"]["data"][0]["x"]
     assert steps == sorted(set(steps))  # one curve, on from where it stopped
 
 
 def test_the_download_holds_what_repeats_the_run(client, tmp_path, monkeypatch):
-    client.predict(ROAD, "v1", 1, 2, api_name="/train")
+    client.predict(ROAD, "", "v1", 1, 2, api_name="/train")
     with zipfile.ZipFile(client.predict(api_name="/checkpoint")) as archive:
         parts = {Path(n).name: archive.read(n) for n in archive.namelist()}
     assert set(parts) == {"model.safetensors", "config.json", "losses.csv", "again.py"}
@@ -81,8 +183,9 @@ def test_compare_over_the_api(client):
     assert colours == [charts.RECIPE["v3-pair"], charts.RECIPE["v3-single"]]
 
 
-def test_mp4_over_the_api(client):
-    assert client.predict("v1", ROAD, 1300, 8, api_name="/mp4").endswith(".mp4")
+def test_a_rollout_is_saved_in_each_format(client):
+    for kind, ending in scrub_tab.FORMATS.items():
+        assert client.predict("v1", ROAD, 1300, 3, kind, api_name="/export").endswith(ending)
 
 
 def test_upload_of_stills_and_training_on_them(served, tmp_path):
@@ -91,9 +194,9 @@ def test_upload_of_stills_and_training_on_them(served, tmp_path):
         files.append(str(tmp_path / f"{t}.png"))
         Image.linear_gradient("L").rotate(t).resize((64, 48)).save(files[-1])
     garage = Garage()
-    menu, sentence = train_tab.upload(garage, files, "1", gr.Progress())
+    menu, sentence, _ = film_part.upload(garage, files, "1", gr.Progress())
     assert menu["value"] == "your stills" and "40 frames" in sentence
-    *_, last = train_tab.run(garage, "your stills", "v1", 1, 0)
+    *_, last = train_tab.run(garage, "your stills", "", "v1", {}, 1, 0)
     (name,) = garage.models
     steps = garage.models[name].provenance["step"]
     assert name == f"v1, your stills, seed 0, {steps} steps (yours)" and "finished" in last[0]
@@ -106,7 +209,7 @@ def test_upload_of_stills_and_training_on_them(served, tmp_path):
 
 def test_stop_keeps_what_was_learned(served):
     garage = Garage()
-    running = train_tab.run(garage, ROAD, "v1", 60, 0)
+    running = train_tab.run(garage, ROAD, "", "v1", {}, 60, 0)
     for _ in range(3):
         next(running)
     assert garage.training and train_tab.queued() == train_tab.WAITING
@@ -126,8 +229,10 @@ def test_stop_says_what_is_so():
 def test_runs_alike_do_not_replace_each_other(served):
     garage = Garage()
     for _ in range(2):
-        *_, _ = train_tab.run(garage, ROAD, "v1", 0.3, 0)
-    assert len(garage.models) == 2 and page.refresh(garage, "v1", "gone", "v2", ROAD, "gone")[1]["value"] is not None
+        *_, _ = train_tab.run(garage, ROAD, "", "v1", {}, 0.3, 0)
+    assert (
+        len(garage.models) == 2 and page.refresh(garage, "v1", "gone", "v2", ROAD, "gone", ROAD)[1]["value"] is not None
+    )
 
 
 def test_two_visitors_do_not_share(served):
@@ -182,18 +287,18 @@ def test_bad_input_is_one_sentence(served, tmp_path):
     (tmp_path / "trip.zip").write_bytes(pickle.dumps({"a": 1}))
     (tmp_path / "trip.mp4").write_bytes(b"\0" * 2000)
     for name, word in (("trip.jpg", "can be read"), ("trip.zip", "zip"), ("trip.mp4", "video")):
-        said = says(lambda name=name: train_tab.upload(garage, [str(tmp_path / name)], "", gr.Progress()))
+        said = says(lambda name=name: film_part.upload(garage, [str(tmp_path / name)], "", gr.Progress()))
         assert word in said and "tmp" not in said
-    assert "Choose" in says(lambda: train_tab.upload(garage, [], "", gr.Progress()))
-    assert "no longer here" in says(lambda: train_tab.describe(garage, "gone"))
+    assert "Choose" in says(lambda: film_part.upload(garage, [], "", gr.Progress()))
+    assert "no longer here" in says(lambda: film_part.look(garage, "gone", ""))
     assert "Choose a model" in says(lambda: scrub_tab.look(garage, "../v1", ROAD, 0, 4, False))
     assert "different" in says(lambda: compare_tab.look(garage, "v1", "v1", ROAD, 0, False))
-    assert "zero seconds" in says(lambda: list(train_tab.run(garage, ROAD, "v1", -5, 0)))
-    assert "Seed" in says(lambda: list(train_tab.run(garage, ROAD, "v1", 5, -5)))
-    assert "empty" in says(lambda: list(train_tab.run(garage, ROAD, "v1", None, 0)))
+    assert "zero seconds" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", {}, -5, 0)))
+    assert "Seed" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", {}, 5, -5)))
+    assert "empty" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", {}, None, 0)))
     assert "empty" in says(lambda: scrub_tab.look(garage, "v1", ROAD, None, 4, False))
     assert "nothing to download" in says(lambda: train_tab.package(garage))
-    assert "five recipes" in says(lambda: list(train_tab.run(garage, ROAD, "v9", 5, 0)))
+    assert "five recipes" in says(lambda: list(train_tab.run(garage, ROAD, "", "v9", {}, 5, 0)))
 
 
 def test_limits_hold_on_the_server(served):

@@ -26,8 +26,15 @@ document.addEventListener('rt-frame', event => {
   frame = event.detail.frame;
   if (box.dataset.drawn) mark();
 });
+function clear() {
+  if (!box.dataset.drawn) return;
+  window.Plotly.purge(box);
+  delete box.dataset.on; delete box.dataset.drawn;
+  if (line) line.remove();
+  follow = line = null;
+}
 async function show(value) {
-  if (!value || !value.figure) return;
+  if (!value || !value.figure) return clear();
   const Plotly = await plotly(value.src);
   const ink = dark() ? '#ddd' : '#333', grid = dark() ? '#444' : '#ddd';
   const axis = a => ({ gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true, ...a });
@@ -40,8 +47,9 @@ async function show(value) {
   await Plotly.react(box, value.figure.data, layout, { displayModeBar: false, responsive: true });
   if (!box.dataset.drawn) {
     box.on('plotly_click', event => {
-      const player = followed();
-      if (player) player.dispatchEvent(new CustomEvent('rt-go', { detail: Math.round(event.points[0].x - follow.first) }));
+      const player = followed(), point = event.points[0];
+      if (player) player.dispatchEvent(new CustomEvent('rt-go', { detail: Math.round(point.x - follow.first) }));
+      else if (point.customdata) trigger('click', { picked: point.customdata });
     });
     box.on('plotly_afterplot', mark);
   }

@@ -60,15 +60,20 @@ def colours(recipes: list[str]) -> list[str]:
     """A colour for each of the models that stand in one chart, by the names of their recipes."""
     found: list[str] = []
     for recipe in recipes:
-        colour = RECIPE.get(recipe, OTHER)
+        colour = _colour(recipe)
         found.append(OTHER if colour in found else colour)
     return found
+
+
+def _colour(recipe: str) -> str:
+    """A recipe's colour; one with a field changed ("v2, unroll=3") keeps that of the recipe it was made from."""
+    return RECIPE.get(recipe.partition(",")[0], OTHER)
 
 
 def error_curves(psnr: dict[str, Values], unroll: int, name: str = "model", recipe: str = "") -> dict[str, Any]:
     """PSNR over the horizon, model and baselines; how far training unrolled is marked."""
     x = list(range(1, len(psnr["model"]) + 1))
-    lines = [_line(name, x, psnr["model"], RECIPE.get(recipe, RECIPE["v3-pair"]))]
+    lines = [_line(name, x, psnr["model"], _colour(recipe))]
     lines += [_line(NAMES[m], x, y, *BASELINES[m]) for m, y in psnr.items() if m != "model"]
     mark = {"type": "line", "x0": unroll, "x1": unroll, "yref": "paper", "y0": 0, "y1": 1}
     note = {"x": unroll, "y": 0, "yref": "paper", "text": "trained to here", "showarrow": False, "xanchor": "left"}
@@ -84,6 +89,33 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:
         for n, points in ((n, _thinned(points)) for n, points in curves.items())
     ]
     return _figure(lines, "training step", "loss", yaxis={"type": "log" if positive else "linear"})
+
+
+def duel_curves(curves: dict[str, dict[str, list[tuple[int, float]]]], recipes: list[str]) -> dict[str, Any]:
+    """L1 and the discriminator's loss of several trainings over their steps, a colour for each training."""
+    lines = []
+    for (name, losses), colour in zip(curves.items(), colours(recipes)):
+        for loss, dash in (("l1", "solid"), ("discriminator", "dot")):
+            points = _thinned(losses.get(loss, []))
+            if points:
+                title = f"{name}: {NAMES.get(loss, loss)}"
+                lines.append(_line(title, [s for s, _ in points], [v for _, v in points], colour, dash))
+    return _figure(lines, "training step", "loss", yaxis={"type": "log"})
+
+
+def learning_curves(errors: list[tuple[int, dict[str, list[float]]]], horizons: tuple[int, ...]) -> dict[str, Any]:
+    """PSNR over training steps at some horizons, and the best baseline at each; errors: (step, dB by method and
+    horizon)."""
+    lines = []
+    for h, colour in zip(horizons, (RECIPE["v2"], RECIPE["v1"], RECIPE["lstm"])):
+        points = _thinned([(step, psnr["model"][h - 1]) for step, psnr in errors])
+        best = max(curve[h - 1] for name, curve in errors[-1][1].items() if name != "model")
+        lines.append(_line(f"{h} ahead", [s for s, _ in points], [v for _, v in points], colour, mode="lines+markers"))
+        ends = [errors[0][0], errors[-1][0]]
+        lines.append(
+            _line(f"best baseline, {h} ahead", ends, [best, best], colour, "dash", showlegend=h == horizons[0])
+        )
+    return _figure(lines, "training step", "PSNR on held-out film, dB")
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -12,7 +12,7 @@ import gradio as gr
 from .. import measure
 from ..errors import RoadtripError
 from ..teacher_forcing import as_float, rollout
-from . import study_part
+from . import duel_part, study_part
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .garage import (
     ROAD,
@@ -34,6 +34,16 @@ from .scrub_tab import range_of_starts
 HORIZON = 64
 WINDOW = HORIZON // 2  # the verdict is read from the second half
 PLAYER = "rt-compare-player"
+CHARTS = [  # in the order in which `look` gives them, and what is seen in each
+    (
+        "rt-sizes",
+        "D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before that. In a two-cycle "
+        "the dotted line lies near 0. A click moves the film there.",
+    ),
+    ("rt-matrix", "how far every frame is from every other. A two-cycle is a chessboard."),
+    ("rt-lags", "how far apart frames are that lie p apart, beside neighbours. A two-cycle dips at 2, 4, 6, 8."),
+    ("rt-spectrum", "how much of the motion has which rhythm. A flip is a peak at the right end."),
+]
 
 
 def look(garage: Garage, left: str, right: str, film_name: str, start: float, lossless: bool) -> tuple[Any, ...]:
@@ -147,6 +157,7 @@ class Tab(NamedTuple):
     film: gr.Dropdown
     start: gr.Slider
     draw: dict[str, Any]  # the event that draws it
+    changes: list[Any]  # the events after which the menus are out of date
 
 
 def build(garage: gr.State) -> Tab:
@@ -170,34 +181,25 @@ def build(garage: gr.State) -> Tab:
         "show one alone. In a flip the mean of the even frames and the mean of the odd ones are two different pictures."
     )
     words = gr.Markdown(elem_id="rt-verdict", elem_classes="rt-words")
-    with gr.Row():
-        with gr.Column(min_width=320):
-            sizes = chart("rt-sizes")
-            _note(
-                "What you see: D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before "
-                "that. In a two-cycle the dotted line lies near 0. A click moves the film there."
-            )
-        with gr.Column(min_width=320):
-            matrix = chart("rt-matrix")
-            _note("What you see: how far every frame is from every other. A two-cycle is a chessboard.")
-    with gr.Row():
-        with gr.Column(min_width=320):
-            lags = chart("rt-lags")
-            _note(
-                "What you see: how far apart frames are that lie p apart, beside neighbours. A two-cycle dips at 2, 4, "
-                "6, 8."
-            )
-        with gr.Column(min_width=320):
-            spectrum = chart("rt-spectrum")
-            _note("What you see: how much of the motion has which rhythm. A flip is a peak at the right end.")
-    study_part.build()
-    inputs, outputs = [garage, left, right, film, start, lossless], [show, sizes, matrix, lags, spectrum, words]
+    charts = []
+    for row in (CHARTS[:2], CHARTS[2:]):
+        with gr.Row():
+            for name, seen in row:
+                with gr.Column(min_width=320):
+                    charts.append(chart(name))
+                    _note(f"What you see: {seen}")
+    study = study_part.build()
+    duel = duel_part.build(garage, film)
+    inputs, outputs = [garage, left, right, film, start, lossless], [show, *charts, words]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     private: dict[str, Any] = how | {"api_visibility": "private"}
     go.click(look, inputs, outputs, api_name="compare", **how)
     draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs} | private
     for listen in (right.input, lossless.input, start.release):
         listen(**draw)
-    for menu in (left, film):
-        menu.input(range_of_starts, [garage, left, film], start, **private).then(**draw)
-    return Tab(left, right, film, start, draw)
+    chosen = [left.input, film.input]
+    if study:
+        chosen.append(study.dots.click(study_part.pick, study.table, [study.picked, left], **private).success)
+    for event in chosen:
+        event(range_of_starts, [garage, left, film], start, **private).then(**draw)
+    return Tab(left, right, film, start, draw, duel.changes)

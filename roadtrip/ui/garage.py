@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from ..recipes import RECIPES
 
 ROAD = "the rendered road"
 MOST_MODELS, MOST_FILMS = 6, 2  # a visitor keeps, the newest; a film of 16,000 stills is 440 MB
+MOST_PARKED, MOST_BYTES = 32, 2 * 2**30  # garages kept for a reload, and their films
 T = TypeVar("T")
 
 
@@ -75,19 +77,20 @@ class Garage:
     def model_names(self) -> list[str]:
         return [*self.models, *shipped_names()]
 
-    def film(self, name: str) -> Film:
-        if name == ROAD:
-            return rendered_road()
-        if name not in self.films:
+    def film(self, name: str, gap: str | None = None) -> Film:
+        """gap: as a visitor wrote it; empty for the film's own."""
+        if name != ROAD and name not in self.films:
             raise RoadtripError("That film is no longer here; upload it again.")
-        return self.films[name]
+        film = rendered_road() if name == ROAD else self.films[name]
+        gap = (gap or "").strip()
+        return film.with_gap(gap) if gap else film
 
     def model(self, name: str) -> NextFrame:
         if name in self.models:
             return self.models[name]
         if name not in shipped_names():
             raise RoadtripError("Choose a model; train one in the Train tab if there is none.")
-        return _shipped(str(checkpoints() / name))
+        return shipped(name)
 
     def keep_film(self, film: Film) -> None:
         _shelve(self.films, film.name, film, MOST_FILMS)
@@ -99,10 +102,31 @@ class Garage:
         _shelve(self.models, name, model, MOST_MODELS)
         self.newest, self.learned = name, True
 
+    def bytes(self) -> int:
+        return sum(film.frames.nbytes for film in self.films.values())
+
     def outbox(self) -> Path:
         if self._outbox is None:
             self._outbox = tempfile.TemporaryDirectory()
         return Path(self._outbox.name)
+
+
+_parked: dict[str, Garage] = {}  # by the secret that its browser keeps, the latest visitor last
+_parking = threading.Lock()
+
+
+def park(garage: Garage, secret: str | None) -> tuple[Garage, str]:
+    """(the garage this browser left here, its secret), or this new one under a new secret: a reload finds what was
+    uploaded and trained before it. The oldest go when there are too many, or their films too large."""
+    with _parking:
+        secret = secret if secret in _parked else secrets.token_urlsafe(16)
+        garage = _parked.pop(secret, garage)
+        _parked[secret] = garage
+        while len(_parked) > MOST_PARKED or (
+            len(_parked) > 1 and sum(g.bytes() for g in _parked.values()) > MOST_BYTES
+        ):
+            _parked.pop(next(iter(_parked)))
+    return garage, secret
 
 
 def _shelve(shelf: dict[str, T], name: str, thing: T, most: int) -> None:
@@ -116,6 +140,10 @@ def shipped_names() -> list[str]:
     """Shipped checkpoints, in story order where a recipe of that name is known."""
     there = {p.parent.name for p in checkpoints().glob(f"*/{MODEL}")}
     return [n for n in RECIPES if n in there] + sorted(there - set(RECIPES))
+
+
+def shipped(name: str) -> NextFrame:
+    return _shipped(str(checkpoints() / name))
 
 
 def recipe_of(model: NextFrame) -> str:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from ..recipes import RECIPES
 from . import compare_tab, scrub_tab, train_tab
-from .garage import ROAD, Garage
+from .garage import ROAD, Garage, park
 from .player import plotly_folder
 from .scrub_tab import range_of_starts
 
@@ -42,17 +42,21 @@ def build() -> gr.Blocks:
                 train = train_tab.build(garage)
             with gr.Tab("Scrub", id="scrub") as scrub_page:
                 scrub = scrub_tab.build(garage)
-        menus: list[Any] = [compare.left, compare.right, scrub.model, compare.film, scrub.film]
+        menus: list[Any] = [compare.left, compare.right, scrub.model, compare.film, scrub.film, train.film.film]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        asked: list[Any] = [*menus, compare.start, scrub.start, scrub.horizon, train.recipe, train.seed]
-        arrival = page.load(arrive, garage, [*asked, train.about], **quiet)
-        arrival.then(**compare.draw).then(**scrub.draw)
+        # which garage on this server is the visitor's, so that a reload finds it again
+        key = gr.BrowserState(None, storage_key="roadtrip")
+        asked: list[Any] = [*menus, compare.start, scrub.start, scrub.horizon, train.recipe.name, train.recipe.seed]
+        arrival = page.load(arrive, [garage, key], [garage, key, *asked, *train.outputs], **quiet)
+        later = arrival
+        for picture in (compare.draw, scrub.draw, train.film.draw, train.recipe.fill, scrub.draw_strip):
+            later = later.then(**picture)  # one after the other: they share the cores
         for name, tab in zip(TABS, (compare_page, train_page, scrub_page)):
             tab.select(None, js=f"() => {{ window.rtTab('{name}') }}", **quiet)
         shares("compare", {"left": compare.left, "right": compare.right, "film": compare.film, "start": compare.start})
         shares("scrub", {"model": scrub.model, "film": scrub.film, "start": scrub.start, "horizon": scrub.horizon})
-        shares("train", {"recipe": train.recipe, "seed": train.seed})
-        for event in train.changes:
+        shares("train", {"recipe": train.recipe.name, "seed": train.recipe.seed})
+        for event in (*compare.changes, *train.changes, scrub.taken):
             event.then(refresh, [garage, *menus], menus, **quiet)
     # rendered and rolled out while the first visitor's browser is still loading the page
     threading.Thread(target=warm_up, daemon=True).start()
@@ -73,9 +77,10 @@ def shares(tab: str, parts: dict[str, Any]) -> None:
         part.change(None, list(parts.values()), js=js, api_visibility="private", show_progress="hidden")
 
 
-def arrive(garage: Garage, request: gr.Request) -> list[Any]:
-    """Menus, ranges of starts and the film's description as the link asks for them; what it asks for and is not
-    there is as it would be without it."""
+def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
+    """The visitor's own garage, menus and ranges of starts as the link asks for them, and the run that was trained last;
+    what the link asks for and is not there is as it would be without it."""
+    garage, key = park(garage, key)
     asked = dict(request.query_params) if request else {}
     names = garage.model_names()
     tab = asked.get("tab", TABS[0])
@@ -84,11 +89,12 @@ def arrive(garage: Garage, request: gr.Request) -> list[Any]:
         for key, name in zip(("left", "right", "model"), _opening(names))
     ]
     chosen = [gr.update(choices=names, value=value) for value in opening]
-    films = [gr.update(choices=garage.film_names())] * 2
+    films = [gr.update(choices=garage.film_names())] * 3
     starts = [range_of_starts(garage, m, ROAD) if m else gr.skip() for m in (opening[0], opening[2])]
     for update, owner in zip(starts, ("compare", "scrub")):
         start = _whole(asked.get("start"))
-        if tab == owner and start is not None and update["minimum"] <= start <= update["maximum"]:
+        known = tab == owner and start is not None and "minimum" in update  # without a model there is no range
+        if known and update["minimum"] <= start <= update["maximum"]:
             update["value"] = start
     horizon, seed = _whole(asked.get("horizon")), _whole(asked.get("seed"))
     rest = [
@@ -96,7 +102,7 @@ def arrive(garage: Garage, request: gr.Request) -> list[Any]:
         gr.update(value=asked["recipe"]) if asked.get("recipe") in RECIPES else gr.skip(),
         gr.update(value=seed) if seed is not None and seed < 2**31 else gr.skip(),
     ]
-    return [*chosen, *films, *starts, *rest, train_tab.describe(garage, ROAD)]
+    return [garage, key, *chosen, *films, *starts, *rest, *train_tab.found_again(garage)]
 
 
 def _whole(text: str | None) -> int | None:

@@ -89,7 +89,11 @@ function start() {
 
 async function show(value) {
   const mine = ++loads;
-  if (!value || !value.views) return;
+  if (!value || !value.views) {
+    stop();
+    film = null; views.replaceChildren(); root.dataset.frames = 0;
+    return;
+  }
   const images = await Promise.all(value.views.map(async view => {
     const image = new Image(); image.src = view.sprite; await image.decode(); return image;
   }));

@@ -46,6 +46,23 @@ def chart(elem_id: str, value: dict[str, Any] | None = None) -> gr.HTML:
     )
 
 
+def strip(elem_id: str) -> gr.HTML:
+    """Small pictures in a row; give it a `pictures` as its value. Its click event carries the `start` that was picked."""
+    return gr.HTML(
+        html_template='<div class="rt-strip" role="group" aria-label="Start frames"></div>',
+        js_on_load=(HERE / "strip.js").read_text(),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def pictures(frames: Tensor, starts: list[int]) -> dict[str, Any]:
+    """Frames [T, 3, H, W] for the strip, and the start that each of them stands for."""
+    height, width = frames.shape[-2:]
+    sprite = _sprite(frames, lossless=False)
+    return {"sprite": sprite, "columns": COLUMNS, "width": width, "height": height, "starts": starts}
+
+
 def download(
     label: str, elem_id: str, file: Callable[..., str], inputs: list[Any], api_name: str, **how: Any
 ) -> gr.Button:

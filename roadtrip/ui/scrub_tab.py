@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from .. import measure
+from ..checkpoint import load
 from ..errors import RoadtripError
-from ..film import Film
+from ..film import Film, spread
 from ..pictures import write
 from ..teacher_forcing import as_float, rollout
 from .charts import NAMES, error_curves
@@ -31,10 +32,12 @@ from .garage import (
     told,
     with_gap_of,
 )
-from .player import chart, download, drawn, payload, player
+from .player import chart, download, drawn, payload, pictures, player, strip
 
 LONGEST = 256
 PLAYER = "rt-scrub-player"
+ON_STRIP = 12  # starts to pick from
+FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
 
 
 def look(
@@ -128,13 +131,43 @@ def range_of_starts(garage: Garage, model_name: str, film_name: str, horizon: in
         return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), value=first_start(film, model, horizon))
 
 
-def export(garage: Garage, model_name: str, film_name: str, start: float, horizon: float) -> str:
+def strip_of(garage: Garage, model_name: str, film_name: str) -> Any:
+    """Pictures of the starts that there are for this model and film."""
     with told():
+        model = garage.model(model_name)
+        film = with_gap_of(garage.film(film_name), model)
+        starts = spread(held_out_starts(film, model), ON_STRIP)
+        return pictures(film.frames[starts], starts.tolist())
+
+
+def picked(event: gr.EventData) -> Any:
+    start = event._data.get("start") if isinstance(event._data, dict) else None
+    return start if isinstance(start, int) else gr.skip()
+
+
+def take_checkpoint(garage: Garage, file: str | None) -> Any:
+    """A visitor's own weights, into the garage; checked before a network is built from them."""
+    with told():
+        if not file:
+            raise RoadtripError("Choose a model.safetensors first; the download in Train holds one.")
+        model = load(file)
+        facts = model.provenance
+        name = (
+            f"{recipe_of(model) or 'a model'}, seed {facts.get('seed', '?')}, {facts.get('step', '?')} steps (uploaded)"
+        )
+        garage.keep_model(name, model)
+        return gr.update(choices=garage.model_names(), value=name)
+
+
+def export(garage: Garage, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> str:
+    with told():
+        if kind not in FORMATS:
+            raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
         model = garage.model(model_name)
         film = with_gap_of(garage.film(film_name), model)
         first = nearest(held_out_starts(film, model), start)
         y = rollout(model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
-        return str(write(garage.outbox() / "rollout.mp4", y))
+        return str(write(garage.outbox() / f"rollout{FORMATS[kind]}", y))
 
 
 class Tab(NamedTuple):
@@ -143,6 +176,8 @@ class Tab(NamedTuple):
     start: gr.Slider
     horizon: gr.Slider
     draw: dict[str, Any]  # the event that draws it
+    draw_strip: dict[str, Any]
+    taken: Any  # the event after which there is a new model
 
 
 def build(garage: gr.State) -> Tab:
@@ -157,13 +192,21 @@ def build(garage: gr.State) -> Tab:
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the model has not seen.", min_width=230
         )
         horizon = gr.Slider(1, LONGEST, 64, step=1, label="Horizon", info="Frames to generate.", min_width=230)
+    starts = strip("rt-starts")
+    gr.Markdown(
+        "What you see: where on the held-out film a rollout can start; a click picks f1.", elem_classes="rt-note"
+    )
+    with gr.Accordion("A checkpoint of your own", open=False):
+        file = gr.File(label="model.safetensors", file_types=[".safetensors"], height=110)
+        use = gr.Button("Use this model")
     inputs = [garage, model, film, start, horizon]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     private: dict[str, Any] = how | {"api_visibility": "private"}
     with gr.Row(equal_height=True):
         go = gr.Button("Drive on", variant="primary", elem_id="rt-drive")
         lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")
-        download("Save the rollout as mp4", "rt-mp4", export, inputs, "mp4", **how)
+        kind = gr.Dropdown(list(FORMATS), label="Save as", info="Pixels are repeated, never smoothed.", min_width=120)
+        download("Save the rollout", "rt-export", export, [*inputs, kind], "export", **how)
     words = gr.Markdown(elem_id="rt-words", elem_classes="rt-words")
     show = player(PLAYER)
     gr.Markdown(
@@ -183,6 +226,9 @@ def build(garage: gr.State) -> Tab:
     draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs} | private
     for listen in (lossless.input, start.release, horizon.release):
         listen(**draw)
-    for menu in (model, film):
-        menu.input(range_of_starts, [garage, model, film], start, **private).then(**draw)
-    return Tab(model, film, start, horizon, draw)
+    draw_strip: dict[str, Any] = {"fn": strip_of, "inputs": [garage, model, film], "outputs": starts} | private
+    taken = use.click(take_checkpoint, [garage, file], model, api_name="checkpoint_upload")
+    for chosen in (model.input, film.input, taken.success):
+        chosen(range_of_starts, [garage, model, film], start, **private).then(**draw).then(**draw_strip)
+    starts.click(picked, None, start, **private).then(**draw)
+    return Tab(model, film, start, horizon, draw, draw_strip, taken)

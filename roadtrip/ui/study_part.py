@@ -6,15 +6,16 @@ Counts and medians come from evidence.py; computes no number itself.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from ..errors import RoadtripError
 from ..evidence import Group, groups
+from ..model import NextFrame
 from ..study import Row, read_results
 from .charts import MEASURES, seeds_of_arms
-from .garage import checkpoints, plain, told
+from .garage import checkpoints, plain, shipped, shipped_names, told
 from .player import chart, drawn
 
 
@@ -52,10 +53,46 @@ def in_words(found: list[Group]) -> str:
     return f"{said} {runs} runs in all, {frozen} of them frozen, for which R is undefined or says little."
 
 
-def build() -> None:
+def pick(table: str, event: gr.EventData) -> tuple[str, Any]:
+    """What is known of the run whose dot was clicked, and the name of its model where that is shipped."""
+    with told():
+        wanted = event._data.get("picked") if isinstance(event._data, dict) else None
+        rows = tables().get(table, [])
+        row = next((r for r in rows if isinstance(wanted, list) and [r["arm"], r["seed"]] == wanted[:2]), None)
+        if row is None:
+            raise RoadtripError("That dot is no longer there; choose the table again.")
+        numbers = ", ".join(f"{k} {row[k]:.2f}" for k in MEASURES if row[k] is not None)
+        said = f"**{plain(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers})."
+        name = next((n for n in shipped_names() if is_run_of(shipped(n), row)), None)
+        if name:
+            return f"{said} It is the first model above now.", name
+        return (
+            f"{said} Its weights are not shipped; this makes them again in about {row['seconds'] / 60:.0f} minutes of one "
+            f"core:\n\n```\n{row['command']}\n```",
+            gr.skip(),
+        )
+
+
+def is_run_of(model: NextFrame, row: Row) -> bool:
+    """Whether a model is what this run of the study trained."""
+    facts = model.provenance
+    return (
+        facts.get("recipe") == row["recipe"]
+        and (facts.get("seed"), facts.get("step")) == (row["seed"], row["steps"])
+        and facts.get("film", {}).get("fingerprint") == row["fingerprint"]
+    )
+
+
+class Part(NamedTuple):
+    table: gr.Dropdown
+    dots: gr.HTML
+    picked: gr.Markdown
+
+
+def build() -> Part | None:
     names = list(tables())
     if not names:
-        return
+        return None
     gr.Markdown(
         "## Every seed of the study\nOne rollout proves nothing. Here is every arm with every seed it was run with."
     )
@@ -68,9 +105,12 @@ def build() -> None:
     words = gr.Markdown(in_words(groups(tables()[names[0]])), elem_classes="rt-note")
     gr.Markdown(
         "What you see: each dot is one training run, measured on 8 held-out starts; colour and shape are its verdict. The "
-        "broken line is real film. `docs/findings.md` has what follows and what does not.",
+        "broken line is real film. A click on a dot says what it is, and puts its model above where that is shipped. "
+        "`docs/findings.md` has what follows and what does not.",
         elem_classes="rt-note",
     )
+    picked = gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")
     how: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for part in (table, measure):
         part.input(look, [table, measure], [dots, words], **how)
+    return Part(table, dots, picked)

@@ -1,4 +1,4 @@
-"""Train: film, recipe, seconds, seed; losses and a held-out rollout while it learns. Stop keeps what was learned.
+"""Train: film, recipe, seconds, seed; losses, errors and a held-out rollout while it learns. Stop keeps what was learned.
 
 Only generators can be stopped, so a training is one; it knows nothing of the other tabs.
 """
@@ -9,7 +9,7 @@ import copy
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,20 +20,16 @@ from ..checkpoint import save
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
-from ..recipes import RECIPES, Recipe
+from ..recipes import Recipe
 from ..train import PREVIEW_FRAMES, Progress, train
-from .charts import loss_curves
-from .garage import ROAD, Garage, gpu, number, open_upload, plain, real_after, told
+from . import film_part, recipe_part
+from .charts import NAMES, learning_curves, loss_curves
+from .garage import ROAD, Garage, gpu, number, plain, real_after, told
 from .player import chart, download, drawn, payload, player
+from .recipe_part import Changes, recipe_of_choice
 
-STORY = {
-    "v1": "g3 from f1 and f2, L1 loss. Learns fast, blurs when it drives on.",
-    "v2": "v1, and one frame more on its own output.",
-    "v3-pair": "v2 and a discriminator that judges two frames at once.",
-    "v3-single": "v2 and a discriminator that judges one frame at a time.",
-    "lstm": "v2 with a memory between encoder and decoder.",
-}
 LONGEST = 1800
+HORIZONS = (1, 4, 16)  # whose errors are followed
 IDLE, READY = "Nothing is training.", "Getting ready …"
 WAITING = "Waiting: another training is under way on this server, and there is one at a time."
 KEPT = "in the menus of the other tabs"
@@ -42,7 +38,8 @@ training_now: set[object] = set()  # trainings under way on this server; there i
 
 @dataclass
 class Training:
-    """A run that a visitor began, and where it stands. name: what its model is called in the garage."""
+    """A run that a visitor began, and where it stands. name: what its model is called in the garage; errors: PSNR in dB
+    by method, whenever there was a preview."""
 
     title: str
     yours: str
@@ -50,8 +47,24 @@ class Training:
     film: Film
     seed: int
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    errors: list[tuple[int, dict[str, list[float]]]] = field(default_factory=list)
     name: str | None = None
-    progress: Progress | None = None
+    latest: Look | None = None
+    preview: Tensor | None = None  # the latest there was
+    preview_start: int = 0
+    preview_step: int = 0
+
+    def take(self, garage: Garage, look: Look) -> None:
+        """Keeps what a look brought: its model in the garage, under a name that says how far it is."""
+        name = f"{self.title}, {look.step} steps {self.yours}"
+        garage.keep_model(name, look.model, instead_of=self.name)
+        self.name, self.latest = name, look
+        for key, value in look.losses.items():
+            self.curves.setdefault(key, []).append((look.step, value))
+        if look.psnr:
+            self.errors.append((look.step, look.psnr))
+        if look.preview is not None:
+            self.preview, self.preview_start, self.preview_step = look.preview, look.start, look.step
 
 
 @dataclass
@@ -65,32 +78,45 @@ class Look:
     left: float | None
     model: NextFrame
     preview: Tensor | None
+    psnr: dict[str, list[float]] | None
     start: int
     progress: Progress | None  # to go on from; not from another process
 
 
-@gpu(lambda recipe, film, seconds, seed, resume: round(seconds) + 30)
-def looks(recipe: Recipe, film: Film, seconds: float, seed: int, resume: Progress | None) -> Iterator[Look]:
-    for p in train(recipe, film, seconds=seconds, seed=seed, resume=resume):
-        # on a borrowed GPU the weights live in another process, and only what is yielded comes back
-        here = next(p.model.parameters()).device.type == "cpu"
-        model = p.model if here else copy.deepcopy(p.model).cpu()
-        yield Look(
-            p.step,
-            p.steps,
-            p.losses,
-            p.steps_per_second,
-            p.seconds_left,
-            model,
-            p.preview,
-            p.preview_start,
-            p if here else None,
-        )
+Plan = tuple[Recipe, Film, int, Progress | None]  # recipe, film, seed, what to go on from
 
 
-def run(garage: Garage, film_name: str, recipe_name: str, seconds: float, seed: float) -> Iterator[tuple[Any, ...]]:
-    """Yields (status, chart, player); the model is in the garage from the first look on, whenever this is closed."""
-    yield from _told(garage, lambda: _begun(garage, film_name, recipe_name, seed), seconds)
+@gpu(lambda plans, seconds, steps: round(seconds or 0.5 * steps * len(plans)) + 30)
+def looks(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Look]]:
+    """(which plan, Look) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each."""
+    with ExitStack() as open_streams:
+        streams = {
+            i: open_streams.enter_context(
+                closing(train(recipe, film, seconds=seconds, steps=steps, seed=seed, resume=resume))  # type: ignore[type-var]
+            )
+            for i, (recipe, film, seed, resume) in enumerate(plans)
+        }
+        while streams:
+            for i, stream in list(streams.items()):
+                p = next(stream, None)
+                if p is None:
+                    del streams[i]
+                    continue
+                # on a borrowed GPU the weights live in another process, and only what is yielded comes back
+                here = next(p.model.parameters()).device.type == "cpu"
+                model = p.model if here else copy.deepcopy(p.model).cpu()
+                told_so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
+                yield i, Look(*told_so_far, model, p.preview, p.psnr, p.preview_start, p if here else None)
+
+
+def run(
+    garage: Garage, film_name: str, gap: str, recipe_name: str, changes: Changes, seconds: float, seed: float
+) -> Iterator[tuple[Any, ...]]:
+    """Yields (status, losses, errors, what the errors say, player); the model is in the garage from the first look on,
+    whenever this is closed."""
+    yield from _told(
+        garage, lambda: begun(garage, film_name, gap, recipe_of_choice(recipe_name, changes), seed), seconds
+    )
 
 
 def resume(garage: Garage, seconds: float) -> Iterator[tuple[Any, ...]]:
@@ -99,53 +125,93 @@ def resume(garage: Garage, seconds: float) -> Iterator[tuple[Any, ...]]:
 
 
 def _told(garage: Garage, training: Callable[[], Training], seconds: float) -> Iterator[tuple[Any, ...]]:
+    with under_way(garage), told():
+        try:
+            seconds = min(number(seconds, "how many seconds to train"), LONGEST)
+            yield READY, *NOTHING_NEW
+            garage.unfinished = training()
+            yield from _run(garage, garage.unfinished, seconds)
+        except RoadtripError as error:
+            yield plain(str(error)), *NOTHING_NEW  # it stays on the page when the message has gone
+            raise
+
+
+NOTHING_NEW = (gr.skip(),) * 4
+
+
+@contextmanager
+def under_way(garage: Garage) -> Iterator[None]:
+    """While this server trains for a visitor."""
     me = object()
     training_now.add(me)
     garage.training, garage.learned = True, False
     try:
-        with told():
-            try:
-                seconds = min(number(seconds, "how many seconds to train"), LONGEST)
-                yield READY, gr.skip(), gr.skip()
-                garage.unfinished = training()
-                yield from _run(garage, garage.unfinished, seconds)
-            except RoadtripError as error:
-                yield plain(str(error)), gr.skip(), gr.skip()  # it stays on the page when the message has gone
-                raise
+        yield
     finally:
         training_now.discard(me)
         garage.training = False
 
 
-def _begun(garage: Garage, film_name: str, recipe_name: str, seed: float) -> Training:
-    if recipe_name not in RECIPES:
-        raise RoadtripError("Choose one of the five recipes.")
+def begun(garage: Garage, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
     seed = int(number(seed, "the seed"))
-    recipe, film = RECIPES[recipe_name], garage.film(film_name)
+    film = garage.film(film_name, gap)
     garage.runs += 1
     yours = "(yours)" if garage.runs == 1 else f"(yours, no. {garage.runs})"
-    title = f"{recipe.name}, {'' if film_name == ROAD else film.name + ', '}seed {seed}"
-    return Training(title, yours, recipe, film, seed)
+    where = [] if film_name == ROAD else [film.name]
+    where += [f"gap {film.gap}"] if film.gap != garage.film(film_name).gap else []
+    return Training(", ".join([recipe.name, *where, f"seed {seed}"]), yours, recipe, film, seed)
 
 
 def _last(garage: Garage) -> Training:
     last = garage.unfinished
-    if last is None or last.progress is None:
+    if last is None or last.latest is None or last.latest.progress is None:
         raise RoadtripError("There is no run here to go on with; start one first.")
     return last
 
 
 def _run(garage: Garage, training: Training, seconds: float) -> Iterator[tuple[Any, ...]]:
-    how = training.recipe, training.film, seconds, training.seed, training.progress
-    with closing(looks(*how)) as stream:  # type: ignore[type-var]
-        for look in stream:
-            name = f"{training.title}, {look.step} steps {training.yours}"
-            garage.keep_model(name, look.model, instead_of=training.name)
-            training.name, training.progress = name, look.progress
-            for key, value in look.losses.items():
-                training.curves.setdefault(key, []).append((look.step, value))
-            shown = gr.skip() if look.preview is None else _preview(training.film, look)
-            yield _status(training.title, look), drawn(loss_curves(training.curves)), shown
+    progress = training.latest.progress if training.latest else None
+    plan = training.recipe, training.film, training.seed, progress
+    with closing(looks([plan], seconds, None)) as stream:  # type: ignore[type-var]
+        for _, look in stream:
+            training.take(garage, look)
+            yield shown(training)
+
+
+def shown(training: Training, everything: bool = False) -> tuple[Any, ...]:
+    """Where a training stands, as `run` yields it: of what is unchanged since the last look nothing, or everything."""
+    look = training.latest
+    assert look is not None
+    first = _status(training.title, look), drawn(loss_curves(training.curves))
+    if training.preview is None or (look.preview is None and not everything):
+        return *first, gr.skip(), gr.skip(), gr.skip()
+    errors = drawn(learning_curves(training.errors, HORIZONS)) if training.errors else gr.skip()
+    return *first, errors, in_words(training.errors), _preview(training)
+
+
+def found_again(garage: Garage) -> tuple[Any, ...]:
+    """What the page shows of the last run when its browser comes back: as `run`, or nothing."""
+    last = garage.unfinished
+    if last is None or last.latest is None:
+        return (gr.skip(),) * 5
+    status, *rest = shown(last, everything=True)
+    look = last.latest
+    left = f"**{plain(last.title)}** · step {look.step} · it stopped when this page was left; Resume goes on with it."
+    return status if look.step == look.steps else left, *rest
+
+
+def in_words(errors: list[tuple[int, dict[str, list[float]]]]) -> str:
+    """The model beside the best baseline on the held-out clips, at each of HORIZONS."""
+    if not errors:
+        return "Too little film is held out to follow the errors on it."
+    step, psnr = errors[-1]
+    parts = []
+    for h in HORIZONS:
+        best, which = max((psnr[m][h - 1], m) for m in psnr if m != "model")
+        gain = psnr["model"][h - 1] - best
+        side = f"{gain:.1f} dB above" if gain > 0 else f"**{-gain:.1f} dB below**"
+        parts.append(f"at horizon {h} {side} {NAMES[which]}")
+    return f"On held-out film after step {step}: " + ", ".join(parts) + "."
 
 
 def _status(title: str, look: Look) -> str:
@@ -172,23 +238,18 @@ def stopped(garage: Garage, status: str) -> str:
     return "Stopped before the first step; nothing was learned." if status in (READY, WAITING) else status
 
 
-def _preview(film: Film, look: Look) -> dict[str, Any]:
-    assert look.preview is not None
-    views = {"real": real_after(film, look.start, PREVIEW_FRAMES), f"generated, step {look.step}": look.preview}
+def reset(garage: Garage) -> tuple[Any, ...]:
+    """Forgets the last run; its model stays in the menus."""
+    garage.unfinished = None
+    return IDLE, None, None, "", None
+
+
+def _preview(training: Training) -> dict[str, Any]:
+    assert training.preview is not None
+    start, step = training.preview_start, training.preview_step
+    views = {"real": real_after(training.film, start, PREVIEW_FRAMES), f"generated, step {step}": training.preview}
     labels = [f"g{t + 3}" for t in range(PREVIEW_FRAMES)]
-    return payload(views, labels, key=f"preview {look.start}", autoplay=True)
-
-
-def upload(garage: Garage, files: list[str] | None, gap: str, progress: gr.Progress) -> tuple[Any, str]:
-    with told():
-        film = open_upload(files or [], gap, lambda done, total, note: progress((done, total), desc=note))
-        garage.keep_film(film)
-        return gr.update(choices=garage.film_names(), value=film.name), plain(film.describe().sentence())
-
-
-def describe(garage: Garage, film_name: str) -> str:
-    with told():
-        return plain(garage.film(film_name).describe().sentence())
+    return payload(views, labels, key=f"preview {start}", autoplay=True)
 
 
 def package(garage: Garage) -> str:
@@ -234,10 +295,9 @@ def _again(facts: dict[str, Any], size: tuple[int, ...]) -> str:
 
 
 class Tab(NamedTuple):
-    film: gr.Dropdown
-    recipe: gr.Radio
-    seed: gr.Number
-    about: gr.Markdown
+    film: film_part.Part
+    recipe: recipe_part.Part
+    outputs: list[Any]  # status, losses, errors, their words, player
     changes: list[Any]  # the events after which the other tabs' menus are out of date
 
 
@@ -249,77 +309,55 @@ def build(garage: gr.State) -> Tab:
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            film = gr.Dropdown([ROAD], value=ROAD, label="Film")
-            about = gr.Markdown(elem_classes="rt-note")
-            with gr.Accordion("Your own film", open=False):
-                files = gr.File(
-                    label="Stills, a zip of stills, or a video",
-                    file_count="multiple",
-                    file_types=["image", "video", ".zip"],
-                    height=180,  # hundreds of stills scroll in here, and Start stays in sight
-                )
-                gap = gr.Textbox(
-                    label="Gap", placeholder="suggested", info='Frames between f1, f2, f3, or "0.5s" of video.'
-                )
-                use = gr.Button("Use this film")
-            recipe = gr.Radio(
-                [(f"{n}: {STORY.get(n, '')}", n) for n in RECIPES], value="v1", label="Recipe", elem_id="rt-recipe"
-            )
-            with gr.Row():
-                seconds = gr.Number(
-                    60,
-                    label="Seconds",
-                    info="A minute shows something, five show more.",
-                    minimum=1,
-                    maximum=LONGEST,
-                    elem_id="rt-seconds",
-                )
-                seed = gr.Number(
-                    0,
-                    label="Seed",
-                    info="The same seed, the same weights and clips.",
-                    precision=0,
-                    minimum=0,
-                    maximum=2**31 - 1,
-                )
-            with gr.Row():
-                start = gr.Button("Start", variant="primary", elem_id="rt-start")
-                stop = gr.Button("Stop", elem_id="rt-stop")
-                again = gr.Button("Resume", elem_id="rt-resume")
-            download("Download what was trained last", "rt-zip", package, [garage], "checkpoint")
+            film = film_part.build(garage)
+            recipe = recipe_part.build(LONGEST)
         with gr.Column(scale=3, min_width=320):
+            with gr.Row():
+                start = gr.Button("Start", variant="primary", elem_id="rt-start", min_width=70)
+                stop = gr.Button("Stop", elem_id="rt-stop", min_width=70)
+                again = gr.Button("Resume", elem_id="rt-resume", min_width=70)
+                clear = gr.Button("Reset", elem_id="rt-reset", min_width=70)
             status = gr.Markdown(IDLE, elem_id="rt-status")
             show = player("rt-train-player")
-            gr.Markdown(
-                "What you see: a rollout from held-out film, real beside generated; it is remade every few seconds "
-                "while the network learns.",
-                elem_classes="rt-note",
+            _seen(
+                "a rollout from held-out film, real beside generated; it is remade every few seconds while the network "
+                "learns."
+            )
+            words = gr.Markdown(elem_id="rt-gains", elem_classes="rt-words")
+            errors = chart("rt-learning")
+            _seen(
+                "PSNR on four held-out clips 1, 4 and 16 frames ahead, higher is closer; the broken line of the same "
+                "colour is the best that needs no network."
             )
             losses = chart("rt-losses")
-            gr.Markdown(
-                "What you see: losses over training steps, on a log axis where none is negative. L1 is summed over the "
-                "unrolled frames; generator and discriminator are the two sides of the GAN loss.",
-                elem_classes="rt-note",
+            _seen(
+                "losses over training steps, on a log axis where none is negative. L1 is summed over the unrolled "
+                "frames; generator and discriminator are the two sides of the GAN loss."
+            )
+            download("Download what was trained last", "rt-zip", package, [garage], "checkpoint")
+            _seen(
+                "a zip with the checkpoint, its losses as a table, and a script that trains the same again.",
+                "What you get",
             )
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    outputs = [status, losses, show]
-    alone: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1, "show_progress": "hidden"}
+    outputs = [status, losses, errors, words, show]
+    # where others wait, gradio tells the place in the queue beside the status
+    alone: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1}
+    alone |= {"show_progress": "minimal", "show_progress_on": status}
     begins = start.click(queued, None, status, queue=False, **private)
-    training = begins.then(run, [garage, film, recipe, seconds, seed], outputs, api_name="train", **alone)
+    asked = [garage, film.film, film.gap, recipe.name, recipe.changes, recipe.seconds, recipe.seed]
+    training = begins.then(run, asked, outputs, api_name="train", **alone)
     begins = again.click(queued, None, status, queue=False, **private)
-    resuming = begins.then(resume, [garage, seconds], outputs, api_name="resume", **alone)
+    resuming = begins.then(resume, [garage, recipe.seconds], outputs, api_name="resume", **alone)
     # two events: gradio sends a cancel only after the function beside it has returned, and this one waits for the end
     cancel = stop.click(None, cancels=[training, resuming], **private)
     stopping = cancel.then(stopped, [garage, status], status, queue=False, **private)
-    taken = use.click(_upload_with_progress, [garage, files, gap], [film, about], api_name="upload")
-    film.input(describe, [garage, film], about, **private)
-    return Tab(film, recipe, seed, about, [training, resuming, stopping, taken])
+    cancel = clear.click(None, cancels=[training, resuming], **private)
+    clearing = cancel.then(stopped, [garage, status], status, queue=False, **private).then(
+        reset, garage, outputs, queue=False, **private
+    )
+    return Tab(film, recipe, outputs, [training, resuming, stopping, clearing, film.taken])
 
 
-def _upload_with_progress(
-    garage: Garage,
-    files: list[str] | None,
-    gap: str,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> tuple[Any, str]:
-    return upload(garage, files, gap, progress)
+def _seen(what: str, verb: str = "What you see") -> None:
+    gr.Markdown(f"{verb}: {what}", elem_classes="rt-note")

@@ -1,0 +1,181 @@
+"""The recipe a visitor trains: five versions, a few presets, and every other field of a Recipe in a fold.
+
+Fields, their help and their ranges are read from the Recipe itself; a new one appears here by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from ..errors import RoadtripError
+from ..recipes import RECIPES, Recipe, find_recipe
+from .diagram import diagram
+from .garage import plain, told
+
+STORY = {
+    "v1": "g3 from f1 and f2, L1 loss. Learns fast, blurs when it drives on.",
+    "v2": "v1, and one frame more on its own output.",
+    "v3-pair": "v2 and a discriminator that judges two frames at once.",
+    "v3-single": "v2 and a discriminator that judges one frame at a time.",
+    "lstm": "v2 with a memory between encoder and decoder.",
+}
+# the first field of each group
+GROUPS = {
+    "width": "The network",
+    "unroll": "What the losses see",
+    "judge_frames": "The discriminator",
+    "batch": "Optimisation",
+    "flip": "Augmentation",
+}
+FIELDS = [f for f in fields(Recipe) if f.name != "name"]
+Changes = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What one click fills in."""
+
+    label: str
+    recipe: str
+    seconds: int
+    changes: tuple[tuple[str, Any], ...] = ()
+
+
+PRESETS = (
+    Preset("A 20 s look", "v1", 20),
+    Preset("60 s of v2", "v2", 60),
+    Preset("The post's pair", "v3-pair", 180, (("output", "picture"),)),
+)
+
+
+def recipe_of_choice(name: str, changes: Changes) -> Recipe:
+    """One of the five with some of its fields changed, which its name then says. Raises RoadtripError for a value that
+    is out of range, or a combination that can't be."""
+    if name not in RECIPES:
+        raise RoadtripError("Choose one of the five recipes.")
+    recipe, said = find_recipe(name), ", ".join([name, *(f"{k}={v}" for k, v in changes.items())])
+    return replace(recipe, name=said, **changes) if changes else recipe
+
+
+def choose(name: str, changes: Changes | None = None) -> list[Any]:
+    """[changes, sketch, note, a value for each field] of a recipe that was picked, or of a preset."""
+    with told():
+        changes = changes or {}
+        recipe = recipe_of_choice(name, changes)
+        return [changes, diagram(recipe), _note(name, changes), *(getattr(recipe, f.name) for f in FIELDS)]
+
+
+def change(field: str, name: str, changes: Changes, value: Any) -> list[Any]:
+    """[changes, sketch, note] after one field was set."""
+    try:
+        base = getattr(find_recipe(name), field)
+        if value is None:
+            raise RoadtripError(f"{_label(field)} is empty; {_label(field)} of {name} is {base}.")
+        value = type(base)(value)
+        changed = {k: v for k, v in changes.items() if k != field} | ({} if value == base else {field: value})
+        recipe = recipe_of_choice(name, changed)
+    except RoadtripError as error:
+        return [gr.skip(), gr.skip(), f"**{plain(str(error))}** It stays as it was."]
+    return [changed, diagram(recipe), _note(name, changed)]
+
+
+def _note(name: str, changes: Changes) -> str:
+    if not changes:
+        return f"{name} as it is."
+    return f"{name} with " + ", ".join(f"**{plain(_label(k))} {plain(str(v))}**" for k, v in changes.items()) + "."
+
+
+def _label(field: str) -> str:
+    return field.replace("_", " ")
+
+
+class Part(NamedTuple):
+    name: gr.Radio
+    seconds: gr.Number
+    seed: gr.Number
+    changes: gr.State
+    fill: dict[str, Any]  # the event that brings the fields in line with the recipe's name
+
+
+def build(longest: int) -> Part:
+    gr.Markdown("One click fills in:", elem_classes="rt-note")
+    with gr.Row():
+        buttons = [gr.Button(p.label, size="sm", min_width=90) for p in PRESETS]
+    name = gr.Radio(
+        [(f"{n}: {STORY.get(n, '')}", n) for n in RECIPES],
+        value="v1",
+        label="Recipe",
+        info="Each is the one before with one thing more.",
+        elem_id="rt-recipe",
+    )
+    sketch = gr.HTML(diagram(RECIPES["v1"]), apply_default_css=False, elem_id="rt-diagram")
+    gr.Markdown(
+        "What you see: what feeds what in training. G is the one network, used again for each frame; dashed frames are "
+        "its own; L1 and D, the discriminator, are the losses and the frames that each of them sees.",
+        elem_classes="rt-note",
+    )
+    with gr.Row():
+        seconds = gr.Number(
+            60,
+            label="Seconds",
+            info="A minute shows something, five show more.",
+            minimum=1,
+            maximum=longest,
+            elem_id="rt-seconds",
+        )
+        seed = gr.Number(
+            0,
+            label="Seed",
+            info="The same seed, the same weights and clips.",
+            precision=0,
+            minimum=0,
+            maximum=2**31 - 1,
+        )
+    changes: gr.State = gr.State({})
+    with gr.Accordion("Advanced: every other field of the recipe", open=False):
+        note = gr.Markdown(_note("v1", {}), elem_classes="rt-note")
+        parts = _fields(RECIPES["v1"])
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    filled = [changes, sketch, note, *parts]
+    fill: dict[str, Any] = {"fn": choose, "inputs": [name], "outputs": filled} | private
+    name.input(**fill)
+    for button, preset in zip(buttons, PRESETS):
+        button.click(partial(_preset, preset), None, [name, seconds, *filled], **private)
+    for f, part in zip(FIELDS, parts):
+        part.input(partial(change, f.name), [name, changes, part], [changes, sketch, note], **private)
+    return Part(name, seconds, seed, changes, fill)
+
+
+def _preset(preset: Preset) -> list[Any]:
+    return [preset.recipe, preset.seconds, *choose(preset.recipe, dict(preset.changes))]
+
+
+def _fields(recipe: Recipe) -> list[Any]:
+    """A component for each of FIELDS, under the headings of their groups."""
+    parts: list[Any] = []
+    row: Any = None
+    for f in FIELDS:
+        if f.name in GROUPS:
+            gr.Markdown(f"**{GROUPS[f.name]}**")
+            row = gr.Row()
+        with row:
+            parts.append(_component(f.type)(f, getattr(recipe, f.name)))
+    return parts
+
+
+def _component(kind: Any) -> Callable[[Any, Any], Any]:
+    def build(f: Any, value: Any) -> Any:
+        how: dict[str, Any] = {"label": _label(f.name), "info": f.metadata["help"], "min_width": 200}
+        if f.metadata["choices"]:
+            return gr.Dropdown(list(f.metadata["choices"]), value=value, **how)
+        if kind is bool:
+            return gr.Checkbox(value, **how)
+        # the range is checked by the Recipe, which says it in a sentence
+        return gr.Number(value, **({"precision": 0} if kind is int else {"step": 0.1}), **how)
+
+    return build
