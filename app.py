@@ -2,10 +2,9 @@
 
 import os
 
-# Two torch users on few cores (a training and a visitor who scrubs) would spin away each other's time. OpenMP reads
-# this when torch is imported, so it comes first.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# OpenMP's threads spin while they wait for each other, which takes the cores from the visitor's browser. Short enough to
+# leave them to it, long enough for a training step to lose nothing. Read when torch is imported, so it comes first.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from typing import Any

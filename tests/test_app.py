@@ -213,6 +213,7 @@ def test_stop_keeps_what_was_learned(served):
     for _ in range(3):
         next(running)
     assert garage.training and train_tab.queued() == train_tab.WAITING
+    assert scrub_tab.look(garage, *garage.models, ROAD, 1300, 4, False)[0]["frames"] == 4  # while it trains
     running.close()
     (name,) = garage.models
     assert not garage.training and train_tab.queued() == train_tab.READY
@@ -332,3 +333,34 @@ def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
     assert "pair 1 of 2" in words and "3 runs in all, 1 of them frozen" in words
     with pytest.raises(gr.Error, match="no such table"):
         study_part.look("another", "R")
+
+
+def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROADTRIP_CHECKPOINTS", str(tmp_path))
+    model = rt.load(checkpoints / "v2")
+    rt.save(tmp_path / "study-v2", model)
+    facts = model.provenance
+    row = {"arm": "v2", "film": "scenery", "setting": "", "steps": facts["step"], "seed": facts["seed"], "seconds": 90}
+    row |= {
+        "R": 1.5,
+        "N": 1.0,
+        "S": 0.5,
+        "B": 0.5,
+        "sharpness": 1.0,
+        "verdict": "moves",
+        "command": "python -m roadtrip",
+    }
+    row |= {"recipe": facts["recipe"], "fingerprint": facts["film"]["fingerprint"], "size": [72, 128]}
+    (tmp_path / "results.json").write_text(json.dumps({"runs": [row, row | {"seed": 7}]}))
+    (table,) = study_part.tables()
+
+    def picked(what):
+        return study_part.pick(table, gr.EventData(None, {"picked": what}))
+
+    words, name = picked(["v2", facts["seed"], 1.5])
+    assert name == "study-v2" and "R 1.50" in words
+    words, name = picked(["v2", 7, 1.5])
+    assert name == gr.skip() and "python -m roadtrip" in words
+    for nonsense in (["v2", 99], "v2", None, [[]]):
+        with pytest.raises(gr.Error, match="no longer there"):
+            picked(nonsense)

@@ -16,6 +16,7 @@ from . import duel_part, study_part
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .garage import (
     ROAD,
+    ROADS,
     Garage,
     elsewhere,
     held_out_starts,
@@ -162,13 +163,16 @@ class Tab(NamedTuple):
 
 def build(garage: gr.State) -> Tab:
     gr.Markdown(
-        "In the post, a discriminator that sees *pairs* of frames made the rollout flip between two pictures, and one "
-        "that sees *single* frames stopped it. Here are both, from the same two frames, beside the real road."
+        "## The pair beside the single frame\n"
+        "A network trained on distance alone blurs, since a blur is the safest guess. A discriminator that tells real "
+        "frames from generated ones punishes blur. The post's one saw *pairs*, g3 and g4 at once, and its rollouts "
+        "began to flip: this picture, that picture, this one again. One that saw *single* frames flipped no more. Here "
+        "are both, from the same two frames, beside the real road."
     )
     with gr.Row():
         left = gr.Dropdown(shipped_names(), label="First model", info="Shipped, or trained by you.", min_width=230)
         right = gr.Dropdown(shipped_names(), label="Second model", info="Shipped, or trained by you.", min_width=230)
-        film = gr.Dropdown([ROAD], value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
+        film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
         start = gr.Slider(
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the first has not seen.", min_width=230
         )
@@ -181,6 +185,10 @@ def build(garage: gr.State) -> Tab:
         "show one alone. In a flip the mean of the even frames and the mean of the odd ones are two different pictures."
     )
     words = gr.Markdown(elem_id="rt-verdict", elem_classes="rt-words")
+    gr.Markdown(
+        "## Four ways to see a flip\nThe eye is easily fooled at six frames a second. Each of these shows a return to the "
+        "frame before last, if there is one, in its own way."
+    )
     charts = []
     for row in (CHARTS[:2], CHARTS[2:]):
         with gr.Row():

@@ -12,7 +12,7 @@ from ..errors import RoadtripError
 from ..recipes import RECIPES
 from ..train import PREVIEW_FRAMES
 from .charts import duel_curves
-from .garage import Garage, number, plain, real_after, told
+from .garage import Garage, in_turns, number, plain, real_after, told
 from .player import chart, drawn, payload, player
 from .train_tab import KEPT, READY, Training, begun, looks, queued, stopped, under_way
 
@@ -32,7 +32,7 @@ def run(
             both = [begun(garage, film_name, "", RECIPES[name], seed) for name in (one, other)]
             plans = [(t.recipe, t.film, t.seed, None) for t in both]
             with closing(looks(plans, None, steps)) as stream:  # type: ignore[type-var, arg-type]
-                for i, look in stream:
+                for i, look in in_turns(stream):
                     both[i].take(garage, look)
                     yield _shown(both)
         except RoadtripError as error:

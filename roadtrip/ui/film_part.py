@@ -11,7 +11,7 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..film import spread
 from ..pictures import sheet
-from .garage import ROAD, Garage, open_upload, plain, told
+from .garage import ROAD, ROADS, Garage, open_upload, plain, told
 
 COLUMNS, ON_SHEET = 8, 16  # of the contact sheet
 
@@ -64,7 +64,7 @@ class Part(NamedTuple):
 
 
 def build(garage: gr.State) -> Part:
-    film = gr.Dropdown([ROAD], value=ROAD, label="Film", info="A road rendered on the spot, or your own.")
+    film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="A road rendered on the spot, or your own.")
     with gr.Accordion("Your own film", open=False):
         files = gr.File(
             label="Stills, a zip of stills, or a video",

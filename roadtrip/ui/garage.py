@@ -14,9 +14,10 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,9 @@ from ..model import NextFrame
 from ..recipes import RECIPES
 
 ROAD = "the rendered road"
+# what the menus call them, and what open_film does; the shipped models know the first only
+ROADS = {ROAD: "scenery", "another rendered road": "scenery:1", "a third rendered road": "scenery:2"}
+BORROWED = find_spec("spaces") is not None  # a ZeroGPU Space, where a GPU is lent for the length of a call
 MOST_MODELS, MOST_FILMS = 6, 2  # a visitor keeps, the newest; a film of 16,000 stills is 440 MB
 MOST_PARKED, MOST_BYTES = 32, 2 * 2**30  # garages kept for a reload, and their films
 T = TypeVar("T")
@@ -47,14 +51,14 @@ def _shipped(folder: str) -> NextFrame:
 _rendering = threading.Lock()  # whoever comes while the road is being rendered waits for it and renders no second one
 
 
-@lru_cache(maxsize=1)
-def _rendered_road() -> Film:
-    return open_film("scenery")
+@lru_cache(maxsize=len(ROADS))
+def _rendered(road: str) -> Film:
+    return open_film(road)
 
 
-def rendered_road() -> Film:
+def rendered_road(name: str = ROAD) -> Film:
     with _rendering:
-        return _rendered_road()
+        return _rendered(ROADS[name])
 
 
 @dataclass
@@ -72,16 +76,16 @@ class Garage:
     _outbox: tempfile.TemporaryDirectory[str] | None = None
 
     def film_names(self) -> list[str]:
-        return [ROAD, *self.films]
+        return [*ROADS, *self.films]
 
     def model_names(self) -> list[str]:
         return [*self.models, *shipped_names()]
 
     def film(self, name: str, gap: str | None = None) -> Film:
         """gap: as a visitor wrote it; empty for the film's own."""
-        if name != ROAD and name not in self.films:
+        if name not in ROADS and name not in self.films:
             raise RoadtripError("That film is no longer here; upload it again.")
-        film = rendered_road() if name == ROAD else self.films[name]
+        film = rendered_road(name) if name in ROADS else self.films[name]
         gap = (gap or "").strip()
         return film.with_gap(gap) if gap else film
 
@@ -218,7 +222,19 @@ def real_after(film: Film, start: int, horizon: int) -> Tensor:
     return film.frames[start + 2 * film.gap : last : film.gap]
 
 
-_looking = threading.Lock()  # two visitors who arrive together wait for one computation instead of doing it twice
+# One computation at a time: OpenMP threads spin while they wait, so a rollout beside a training on two cores takes ten
+# times as long as one after the other. A training lets go of it at each report.
+cores = threading.Lock()
+
+
+def in_turns(stream: Iterator[T]) -> Iterator[T]:
+    """The items of a stream, each made while nothing else is computed here; on a borrowed GPU, as they come."""
+    while True:
+        with nullcontext() if BORROWED else cores:
+            item = next(stream, None)
+        if item is None:
+            return
+        yield item
 
 
 @lru_cache(maxsize=8)
@@ -228,9 +244,9 @@ def _known_look(look: Callable[..., T], folder: str, choices: tuple[Any, ...]) -
 
 def shared_look(look: Callable[..., T], garage: Garage, *choices: Any) -> T:
     """look(garage, *choices), remembered for all visitors where nothing of this one's own is chosen."""
-    if (garage.models.keys() | garage.films.keys()).intersection(choices):
-        return look(garage, *choices)
-    with _looking:
+    with cores:
+        if (garage.models.keys() | garage.films.keys()).intersection(choices):
+            return look(garage, *choices)
         return _known_look(look, str(checkpoints()), choices)
 
 
@@ -271,8 +287,8 @@ def plain(text: str) -> str:
 def gpu(duration: Callable[..., int]) -> Callable[[T], T]:
     """Borrows a GPU for the length of a call on a ZeroGPU Space, `duration` seconds of the call's arguments at most;
     elsewhere the function itself."""
-    try:
-        import spaces
-    except ImportError:
+    if not BORROWED:
         return lambda function: function
+    import spaces
+
     return spaces.GPU(duration=duration)

@@ -19,8 +19,12 @@ CSS = (Path(__file__).parent / "style.css").read_text()
 HEAD = f"<script>{(Path(__file__).parent / 'share.js').read_text()}</script>"
 TABS = ("compare", "train", "scrub")
 HELLO = """# Roadtrip
-Can a network that sees two frames of a road trip drive on by itself, and why does it start to flip?
-After Mat Kelcey's 2019 experiment with 16,000 stills from a month in an RV."""
+**Can a network that sees two frames of a road trip drive on by itself, and why does it start to flip?**
+
+A month in an RV through California, Utah, Nevada and Colorado left Mat Kelcey with 16,000 time-lapse stills. In 2019 he
+trained a small network to guess the third frame from two, fed it its own guesses, and watched it drive. It blurred; then,
+with a discriminator, it flipped between two pictures. He never found out why. Here you can watch it, measure it, and
+train it again: on a rendered road or on film of your own."""
 
 
 def theme() -> gr.themes.Base:

@@ -18,7 +18,9 @@ from ..teacher_forcing import as_float, rollout
 from .charts import NAMES, error_curves
 from .garage import (
     ROAD,
+    ROADS,
     Garage,
+    cores,
     elsewhere,
     first_start,
     held_out_starts,
@@ -166,7 +168,8 @@ def export(garage: Garage, model_name: str, film_name: str, start: float, horizo
         model = garage.model(model_name)
         film = with_gap_of(garage.film(film_name), model)
         first = nearest(held_out_starts(film, model), start)
-        y = rollout(model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
+        with cores:
+            y = rollout(model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
         return str(write(garage.outbox() / f"rollout{FORMATS[kind]}", y))
 
 
@@ -182,12 +185,13 @@ class Tab(NamedTuple):
 
 def build(garage: gr.State) -> Tab:
     gr.Markdown(
+        "## How far does it hold?\n"
         "Two real frames go in, then the network is alone with its own output. Scrub to see how far it holds, beside "
         "what really came and beside what needs no network at all."
     )
     with gr.Row():
         model = gr.Dropdown(shipped_names(), label="Model", info="Shipped, or trained by you.", min_width=230)
-        film = gr.Dropdown([ROAD], value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
+        film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
         start = gr.Slider(
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the model has not seen.", min_width=230
         )

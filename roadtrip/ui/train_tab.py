@@ -24,7 +24,7 @@ from ..recipes import Recipe
 from ..train import PREVIEW_FRAMES, Progress, train
 from . import film_part, recipe_part
 from .charts import NAMES, learning_curves, loss_curves
-from .garage import ROAD, Garage, gpu, number, plain, real_after, told
+from .garage import ROAD, ROADS, Garage, gpu, in_turns, number, plain, real_after, told
 from .player import chart, download, drawn, payload, player
 from .recipe_part import Changes, recipe_of_choice
 
@@ -157,7 +157,7 @@ def begun(garage: Garage, film_name: str, gap: str, recipe: Recipe, seed: float)
     film = garage.film(film_name, gap)
     garage.runs += 1
     yours = "(yours)" if garage.runs == 1 else f"(yours, no. {garage.runs})"
-    where = [] if film_name == ROAD else [film.name]
+    where = [] if film_name == ROAD else [film_name]
     where += [f"gap {film.gap}"] if film.gap != garage.film(film_name).gap else []
     return Training(", ".join([recipe.name, *where, f"seed {seed}"]), yours, recipe, film, seed)
 
@@ -173,7 +173,7 @@ def _run(garage: Garage, training: Training, seconds: float) -> Iterator[tuple[A
     progress = training.latest.progress if training.latest else None
     plan = training.recipe, training.film, training.seed, progress
     with closing(looks([plan], seconds, None)) as stream:  # type: ignore[type-var]
-        for _, look in stream:
+        for _, look in in_turns(stream):
             training.take(garage, look)
             yield shown(training)
 
@@ -282,7 +282,7 @@ def _again(facts: dict[str, Any], size: tuple[int, ...]) -> str:
     film, recipe, done = facts["film"], facts["recipe"], facts["step"]
     planned = facts.get("steps") or done
     stopped = f"  # it was stopped at step {done}" if done < planned else ""
-    source = "scenery" if film["name"] == "scenery" else "YOUR FILM"
+    source = film["name"] if film["name"] in ROADS.values() else "YOUR FILM"
     return (
         "import roadtrip as rt\n\n"
         f"film = rt.open_film({source!r}, size={size}, gap={film['gap']})"
@@ -303,9 +303,14 @@ class Tab(NamedTuple):
 
 def build(garage: gr.State) -> Tab:
     gr.Markdown(
-        "Pick film and a version, and watch it learn. The film's last fifth is held out: the rollout below starts "
-        "there, on road the network has never seen. *Teacher forcing* is the post's word for v2's second step on its "
-        "own output; in the literature it is feeding the real previous frame, which is what v1 does."
+        "## Watch one learn\n"
+        "The post came to its question in three steps. **v1** guesses the next frame from two and is told how far off it "
+        "was. Driving on, it has to live on its own guesses, which it never saw in training, and blurs. **v2** guesses "
+        "one frame more, from its own first guess, so that it learns to get back on track. **v3** adds a discriminator "
+        "that tells real frames from generated ones.\n\n"
+        "Pick film and a version and watch it learn. The film's last fifth is held out: the rollout starts there, on "
+        "road the network has never seen. *Teacher forcing* is the post's word for v2's second step on its own output; "
+        "in the literature it is feeding the real previous frame, which is what v1 does."
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
