@@ -109,7 +109,9 @@ def add(sizes: dict[str, int], names: dict[str, str], request: str, size: int) -
 def steps_in_the_app(address: str, recipe: str, seconds: float) -> int:
     from gradio_client import Client
 
-    status, *_ = Client(address, verbose=False).predict("the rendered road", "", recipe, seconds, 0, api_name="/train")
+    status, *_ = Client(address, verbose=False).predict(
+        "the rendered road", "", recipe, "", seconds, 0, api_name="/train"
+    )
     return int(status.split("step ")[1].split()[0])
 
 

@@ -259,7 +259,8 @@ def _letters_of(frames: Tensor, film: Film) -> Row:
 
 def _look(training: Run, step: int) -> Row:
     """The measures at a fixed start while training, a clock of its own (H4): of 32 frames the second half."""
-    clip = training.film.clips(torch.tensor([training.preview_start]), 2)
+    starts = training.film.starts(2, "held_out", HELD_OUT)
+    clip = training.film.clips(starts[len(starts) // 2].view(1), 2)
     frames = rollout(training.model, clip[:, 0], clip[:, 1], 2 * SHORTEST).cpu()
     return {"step": step} | _letters_of(frames[:, -SHORTEST:], training.film)
 

@@ -150,10 +150,11 @@ class Run:
                 f"{film.name} has no stretch to train on that holds a clip of {recipe.clip} frames at gap {film.gap}; "
                 f"use a smaller gap, a longer film, or hold out less."
             )
-        preview = film.starts(2, "held_out", held_out) if held_out else self.starts
-        self.preview_start = int(preview[len(preview) // 2] if len(preview) else self.starts[0])
         followed = film.starts(2 + PREVIEW_FRAMES, "held_out", held_out) if held_out else self.starts[:0]
         self.followed = spread(followed, FOLLOWED)
+        preview = self.followed if len(followed) else film.starts(2, "held_out", held_out)
+        preview = preview if len(preview) else self.starts
+        self.preview_start = int(preview[len(preview) // 2])
         self.film = film.to(device)
 
         self.random = torch.Generator().manual_seed(seed)
@@ -332,14 +333,16 @@ class Run:
 
     def preview(self) -> tuple[Tensor, dict[str, list[float]] | None]:
         """Progress.preview and Progress.psnr, in one batch of rollouts."""
-        clips = self.film.clips(torch.cat([torch.tensor([self.preview_start]), self.followed]), 2)
+        starts = self.followed if len(self.followed) else torch.tensor([self.preview_start])
+        clips = self.film.clips(starts, 2)
         frames = rollout(self.model, clips[:, 0], clips[:, 1], PREVIEW_FRAMES).cpu()
+        preview = frames[starts.tolist().index(self.preview_start)]
         if not len(self.followed):
-            return frames[0], None
+            return preview, None
         real = as_float(self.film.clips(self.followed, 2 + PREVIEW_FRAMES)).cpu()
         guesses = baselines(real[:, 0], real[:, 1], PREVIEW_FRAMES, self.model.mean_frame.cpu())
-        errors = {"model": frames[1:]} | guesses
-        return frames[0], {name: psnr(y, real[:, 2:]).mean(dim=0).tolist() for name, y in errors.items()}
+        errors = {"model": frames} | guesses
+        return preview, {name: psnr(y, real[:, 2:]).mean(dim=0).tolist() for name, y in errors.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"random": self.random.get_state()}

@@ -30,7 +30,7 @@ def test_shipped_models_stand_in_story_order(served):
 
 
 def test_train_over_the_api(client):
-    status, chart, errors, words, player = client.predict(ROAD, "", "v1", 3, 5, api_name="/train")
+    status, chart, errors, words, player = client.predict(ROAD, "", "v1", "", 3, 5, api_name="/train")
     assert "seed 5" in status and "finished" in status
     lines = {line["name"]: line for line in chart["figure"]["data"]}
     assert len(lines["L1"]["x"]) >= 1 and all(v > 0 for v in lines["L1"]["y"])
@@ -42,7 +42,7 @@ def test_train_over_the_api(client):
 
 def test_a_recipe_with_other_values_and_another_gap(served):
     garage = Garage()
-    *_, last = train_tab.run(garage, ROAD, "5", "v2", {"unroll": 3, "width": 16}, 0.5, 0)
+    *_, last = train_tab.run(garage, ROAD, "5", "v2", "unroll=3 width=16", 0.5, 0)
     (model,) = garage.models.values()
     facts = model.provenance
     assert facts["film"]["gap"] == 5 and (facts["recipe"]["unroll"], facts["recipe"]["width"]) == (3, 16)
@@ -51,9 +51,12 @@ def test_a_recipe_with_other_values_and_another_gap(served):
 
 
 def test_fields_of_the_recipe_are_changed_and_put_back():
-    changes, sketch, note = recipe_part.change("unroll", "v1", {}, 4)
-    assert changes == {"unroll": 4} and "g6" in sketch and "unroll 4" in note
-    assert recipe_part.change("unroll", "v1", changes, 1)[0] == {}
+    changes, sketch, note = recipe_part.change("unroll", "v1", "", 4)
+    assert changes == "unroll=4" and "g6" in sketch and "unroll=4" in note
+    assert recipe_part.change("unroll", "v1", changes, 1)[0] == ""
+    sketch, note, *values = recipe_part.read("v1", "unroll=2 spectral=True")
+    assert "g4" in sketch and dict(zip((f.name for f in recipe_part.FIELDS), values))["spectral"] is True
+    assert "no field" in recipe_part.read("v1", "wings=2")[1]
     refused = recipe_part.change("unroll", "v1", changes, 99)
     assert "from 1 to 16" in refused[2] and "stays" in refused[2]
     assert "is empty" in recipe_part.change("unroll", "v1", changes, None)[2]
@@ -94,7 +97,7 @@ def test_two_versions_trained_side_by_side(client):
 def test_a_reload_finds_the_run_again(served):
     garage, secret = park(Garage(), None)
     assert train_tab.found_again(garage) == (gr.skip(),) * 5
-    running = train_tab.run(garage, ROAD, "", "v1", {}, 60, 0)
+    running = train_tab.run(garage, ROAD, "", "v1", "", 60, 0)
     for _ in range(3):
         next(running)
     running.close()
@@ -141,7 +144,7 @@ def test_the_strip_shows_starts_of_the_film(served):
 def test_resume_goes_on_with_the_last_run(client):
     with pytest.raises(Exception, match="no run here"):
         client.predict(2, api_name="/resume")
-    client.predict(ROAD, "", "v2", 2, 1, api_name="/train")
+    client.predict(ROAD, "", "v2", "", 2, 1, api_name="/train")
     status, chart, *_ = client.predict(2, api_name="/resume")
     assert "v2, seed 1" in status and "finished" in status
     steps = chart["figure"]["data"][0]["x"]
@@ -149,7 +152,7 @@ def test_resume_goes_on_with_the_last_run(client):
 
 
 def test_the_download_holds_what_repeats_the_run(client, tmp_path, monkeypatch):
-    client.predict(ROAD, "", "v1", 1, 2, api_name="/train")
+    client.predict(ROAD, "", "v1", "", 1, 2, api_name="/train")
     with zipfile.ZipFile(client.predict(api_name="/checkpoint")) as archive:
         parts = {Path(n).name: archive.read(n) for n in archive.namelist()}
     assert set(parts) == {"model.safetensors", "config.json", "losses.csv", "again.py"}
@@ -196,7 +199,7 @@ def test_upload_of_stills_and_training_on_them(served, tmp_path):
     garage = Garage()
     menu, sentence, _ = film_part.upload(garage, files, "1", gr.Progress())
     assert menu["value"] == "your stills" and "40 frames" in sentence
-    *_, last = train_tab.run(garage, "your stills", "", "v1", {}, 1, 0)
+    *_, last = train_tab.run(garage, "your stills", "", "v1", "", 1, 0)
     (name,) = garage.models
     steps = garage.models[name].provenance["step"]
     assert name == f"v1, your stills, seed 0, {steps} steps (yours)" and "finished" in last[0]
@@ -209,7 +212,7 @@ def test_upload_of_stills_and_training_on_them(served, tmp_path):
 
 def test_stop_keeps_what_was_learned(served):
     garage = Garage()
-    running = train_tab.run(garage, ROAD, "", "v1", {}, 60, 0)
+    running = train_tab.run(garage, ROAD, "", "v1", "", 60, 0)
     for _ in range(3):
         next(running)
     assert garage.training and train_tab.queued() == train_tab.WAITING
@@ -230,7 +233,7 @@ def test_stop_says_what_is_so():
 def test_runs_alike_do_not_replace_each_other(served):
     garage = Garage()
     for _ in range(2):
-        *_, _ = train_tab.run(garage, ROAD, "", "v1", {}, 0.3, 0)
+        *_, _ = train_tab.run(garage, ROAD, "", "v1", "", 0.3, 0)
     assert (
         len(garage.models) == 2 and page.refresh(garage, "v1", "gone", "v2", ROAD, "gone", ROAD)[1]["value"] is not None
     )
@@ -294,12 +297,12 @@ def test_bad_input_is_one_sentence(served, tmp_path):
     assert "no longer here" in says(lambda: film_part.look(garage, "gone", ""))
     assert "Choose a model" in says(lambda: scrub_tab.look(garage, "../v1", ROAD, 0, 4, False))
     assert "different" in says(lambda: compare_tab.look(garage, "v1", "v1", ROAD, 0, False))
-    assert "zero seconds" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", {}, -5, 0)))
-    assert "Seed" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", {}, 5, -5)))
-    assert "empty" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", {}, None, 0)))
+    assert "zero seconds" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", "", -5, 0)))
+    assert "Seed" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", "", 5, -5)))
+    assert "empty" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", "", None, 0)))
     assert "empty" in says(lambda: scrub_tab.look(garage, "v1", ROAD, None, 4, False))
     assert "nothing to download" in says(lambda: train_tab.package(garage))
-    assert "five recipes" in says(lambda: list(train_tab.run(garage, ROAD, "", "v9", {}, 5, 0)))
+    assert "five recipes" in says(lambda: list(train_tab.run(garage, ROAD, "", "v9", "", 5, 0)))
 
 
 def test_limits_hold_on_the_server(served):

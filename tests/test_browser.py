@@ -89,6 +89,9 @@ def test_scrubbing_asks_the_server_for_nothing(page):
     root.press("Home")
     root.press("ArrowRight")
     assert root.get_attribute("data-frame") == "1"
+    with page.expect_download() as download:
+        root.get_by_label("Save this frame").click()
+    assert download.value.suggested_filename == "roadtrip-g4.png"
     root.press("End")
     assert int(root.get_attribute("data-frame")) == int(root.get_attribute("data-frames")) - 1
     assert [u for u in page.requests if not u.startswith(("data:", "blob:"))] == []
@@ -151,7 +154,12 @@ def test_a_link_opens_on_what_was_shared(page, browser, served):
     scrub = player(other, "rt-scrub-player")
     other.wait_for_function("document.querySelector('#rt-scrub-player .rt-player').dataset.frames == 20")
     assert scrub.get_attribute("data-frame") == "3"
-    other.goto(f"{served}?tab=<script>&left=nobody&start=-1&horizon=1e99&seed=x&recipe=%00")
+    other.goto(f"{served}?tab=train&recipe=v3-pair&changes=unroll%3D4+judge_frames%3D3&seconds=33&seed=5")
+    other.wait_for_function("document.querySelector('#rt-diagram svg')?.textContent.includes('g6')", timeout=60_000)
+    assert other.locator("#rt-seconds input").input_value() == "33"
+    other.goto(
+        f"{served}?tab=<script>&left=nobody&start=-1&horizon=1e99&seed=x&recipe=%00&changes=wings%3D2&film=%2Fetc&seconds=-1"
+    )
     player(other, "rt-compare-player")
     other.close()
     assert page.troubles == []

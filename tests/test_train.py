@@ -90,6 +90,17 @@ def test_same_seed_same_bits_while_another_thread_draws(name, film):
     assert not same(alone, weights(finish(small(name, flip=0.5), film, steps=4, seed=4)))
 
 
+def test_errors_are_followed_on_held_out_clips(film):
+    p = finish(small("v1"), film, steps=2, held_out=0.5)
+    clips = film.clips(p.run.followed, 18).float() / 255
+    f1, f2, real = clips[:, 0], clips[:, 1], clips[:, 2:]
+    for name, frames in (("model", rt.rollout(p.model, f1, f2, 16)), ("copy_last", f2[:, None].expand_as(real))):
+        by_hand = -10 * torch.log10((frames - real).square().mean(dim=(2, 3, 4)))
+        assert p.psnr[name] == pytest.approx(by_hand.mean(dim=0).tolist(), abs=1e-3)
+    assert p.run.followed.min() >= film.starts(3, "held_out", 0.5).min() and p.preview_start in p.run.followed
+    assert finish(small("v1"), film, steps=1).psnr is None  # twelve frames are held out: too few
+
+
 def test_training_leaves_the_global_generator_alone(film):
     before = torch.get_rng_state()
     finish(small("v3-pair", flip=0.5, spectral=True), film, steps=2)
@@ -110,7 +121,7 @@ def test_resume_equals_unbroken(name, film, tmp_path):
     run = finish(recipe, film, steps=1).run
     for _ in range(2):
         run.step(6)
-    half = rt.Progress(run.done, 6, {}, 1, 0, run.model, run.ema, None, 0, run.seed, recipe, run)
+    half = rt.Progress(run.done, 6, {}, 1, 0, run.model, run.ema, None, 0, None, run.seed, recipe, run)
     rt.save(tmp_path, half, resumable=True)
     assert same(unbroken, weights(finish(recipe, film, steps=6, resume=tmp_path)))
 

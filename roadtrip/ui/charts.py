@@ -163,7 +163,11 @@ def distances(matrices: dict[str, list[list[float]]]) -> dict[str, Any]:
             "anchor": f"y{n}",
             "constrain": "domain",
         }
-        axes[f"yaxis{n}"] = {"anchor": f"x{n}", "scaleanchor": f"x{n}", "autorange": "reversed", "title": {"text": ""}}
+        # downwards, and no further than there are frames, however narrow the page
+        axes[f"yaxis{n}"] = {"anchor": f"x{n}", "scaleanchor": f"x{n}", "title": {"text": ""}} | {
+            "range": [len(matrix) + 0.5, 0.5],
+            "constrain": "domain",
+        }
         notes.append(
             {"text": name, "x": sum(span) / 2, "y": 1.0, "xref": "paper", "yref": "paper", "showarrow": False}
             | {"yanchor": "bottom"}

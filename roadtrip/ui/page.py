@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ..recipes import RECIPES
-from . import compare_tab, scrub_tab, train_tab
+from . import compare_tab, recipe_part, scrub_tab, train_tab
 from .garage import ROAD, Garage, park
 from .player import plotly_folder
 from .scrub_tab import range_of_starts
@@ -50,16 +50,20 @@ def build() -> gr.Blocks:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         # which garage on this server is the visitor's, so that a reload finds it again
         key = gr.BrowserState(None, storage_key="roadtrip")
-        asked: list[Any] = [*menus, compare.start, scrub.start, scrub.horizon, train.recipe.name, train.recipe.seed]
-        arrival = page.load(arrive, [garage, key], [garage, key, *asked, *train.outputs], **quiet)
+        asked: list[Any] = [*menus, compare.start, scrub.start, scrub.horizon, train.recipe.name]
+        asked += [train.recipe.seconds, train.recipe.seed]
+        arrival = page.load(arrive, [garage, key], [garage, key, *asked, *train.outputs, *train.recipe.filled], **quiet)
         later = arrival
-        for picture in (compare.draw, scrub.draw, train.film.draw, train.recipe.fill, scrub.draw_strip):
+        for picture in (compare.draw, scrub.draw, train.film.draw, scrub.draw_strip):
             later = later.then(**picture)  # one after the other: they share the cores
         for name, tab in zip(TABS, (compare_page, train_page, scrub_page)):
             tab.select(None, js=f"() => {{ window.rtTab('{name}') }}", **quiet)
         shares("compare", {"left": compare.left, "right": compare.right, "film": compare.film, "start": compare.start})
         shares("scrub", {"model": scrub.model, "film": scrub.film, "start": scrub.start, "horizon": scrub.horizon})
-        shares("train", {"recipe": train.recipe.name, "seed": train.recipe.seed})
+        recipe = train.recipe
+        shares(
+            "train", {"recipe": recipe.name, "changes": recipe.changes, "seconds": recipe.seconds, "seed": recipe.seed}
+        )
         for event in (*compare.changes, *train.changes, scrub.taken):
             event.then(refresh, [garage, *menus], menus, **quiet)
     # rendered and rolled out while the first visitor's browser is still loading the page
@@ -93,20 +97,28 @@ def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
         for key, name in zip(("left", "right", "model"), _opening(names))
     ]
     chosen = [gr.update(choices=names, value=value) for value in opening]
-    films = [gr.update(choices=garage.film_names())] * 3
-    starts = [range_of_starts(garage, m, ROAD) if m else gr.skip() for m in (opening[0], opening[2])]
-    for update, owner in zip(starts, ("compare", "scrub")):
-        start = _whole(asked.get("start"))
+    roads, starts = garage.film_names(), []
+    films = [asked["film"] if tab == owner and asked.get("film") in roads else ROAD for owner in ("compare", "scrub")]
+    for owner, model, film in zip(("compare", "scrub"), (opening[0], opening[2]), films):
+        update, start = range_of_starts(garage, model, film) if model else gr.skip(), _whole(asked.get("start"))
+        starts.append(update)
         known = tab == owner and start is not None and "minimum" in update  # without a model there is no range
         if known and update["minimum"] <= start <= update["maximum"]:
             update["value"] = start
-    horizon, seed = _whole(asked.get("horizon")), _whole(asked.get("seed"))
+    horizon, seed, seconds = (_whole(asked.get(key)) for key in ("horizon", "seed", "seconds"))
+    recipe = asked["recipe"] if asked.get("recipe") in RECIPES else "v1"
+    try:
+        fields = recipe_part.choose(recipe, asked.get("changes"))
+    except gr.Error:
+        fields = recipe_part.choose(recipe)
     rest = [
         gr.update(value=horizon) if horizon and horizon <= scrub_tab.LONGEST else gr.skip(),
-        gr.update(value=asked["recipe"]) if asked.get("recipe") in RECIPES else gr.skip(),
+        recipe,
+        gr.update(value=seconds) if seconds and seconds <= train_tab.LONGEST else gr.skip(),
         gr.update(value=seed) if seed is not None and seed < 2**31 else gr.skip(),
     ]
-    return [garage, key, *chosen, *films, *starts, *rest, *train_tab.found_again(garage)]
+    menus = [gr.update(choices=roads, value=film) for film in (*films, ROAD)]
+    return [garage, key, *chosen, *menus, *starts, *rest, *train_tab.found_again(garage), *fields]
 
 
 def _whole(text: str | None) -> int | None:

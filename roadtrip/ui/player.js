@@ -5,7 +5,7 @@ const root = element.querySelector('.rt-player');
 const views = root.querySelector('.rt-views');
 const slider = root.querySelector('[data-testid=player-slider]');
 const label = root.querySelector('.rt-label');
-const [back, play, next] = root.querySelectorAll('button');
+const [back, play, next, keep] = root.querySelectorAll('button');
 const [speeds, ways, looks] = root.querySelectorAll('select');
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
 let film = null, frame = 0, timer = null, loads = 0, forward = true, solo = -1, edge = 0.5;
@@ -134,6 +134,16 @@ async function show(value) {
 back.onclick = () => { stop(); go(frame - 1); };
 next.onclick = () => { stop(); go(frame + 1); };
 play.onclick = () => timer ? stop() : start();
+// what is seen now, side by side, pixel for pixel
+keep.onclick = () => {
+  if (!film) return;
+  const seen = [...views.children].filter(figure => !figure.hidden).map(figure => figure.querySelector('canvas'));
+  const sheet = document.createElement('canvas'), link = document.createElement('a');
+  sheet.width = seen.reduce((sum, canvas) => sum + canvas.width + 2, -2); sheet.height = film.height;
+  seen.forEach((canvas, i) => sheet.getContext('2d').drawImage(canvas, i * (film.width + 2), 0));
+  link.href = sheet.toDataURL('image/png'); link.download = `roadtrip-${film.labels[frame]}.png`;
+  link.click();
+};
 slider.oninput = () => { stop(); go(+slider.value); };
 speeds.onchange = () => { if (timer) start(); else go(frame); };
 looks.onchange = draw;

@@ -25,7 +25,8 @@ PLAYER = """<div class="rt-player" data-testid="player" data-frame="0" data-fram
 <option value="0.5">0.5×</option><option value="1" selected>1×</option><option value="2">2×</option>
 <option value="4">4×</option></select>
 <select aria-label="At the end"><option>loop</option><option>ping-pong</option><option>once</option></select>
-<select aria-label="View"><option value="frames">side by side</option></select></div></div>"""
+<select aria-label="View"><option value="frames">side by side</option></select>
+<button type="button" aria-label="Save this frame" title="Save this frame">⤓</button></div></div>"""
 
 
 def player(elem_id: str) -> gr.HTML:

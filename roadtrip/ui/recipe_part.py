@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..recipes import RECIPES, Recipe, find_recipe
+from ..recipes import RECIPES, Recipe, parse_values
 from .diagram import diagram
 from .garage import plain, told
 
@@ -33,61 +33,69 @@ GROUPS = {
     "flip": "Augmentation",
 }
 FIELDS = [f for f in fields(Recipe) if f.name != "name"]
-Changes = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What one click fills in."""
+    """What one click fills in. changes: as the page has them, "unroll=3 l1_weight=10"."""
 
     label: str
     recipe: str
     seconds: int
-    changes: tuple[tuple[str, Any], ...] = ()
+    changes: str = ""
 
 
 PRESETS = (
     Preset("A 20 s look", "v1", 20),
     Preset("60 s of v2", "v2", 60),
-    Preset("The post's pair", "v3-pair", 180, (("output", "picture"),)),
+    Preset("The post's pair", "v3-pair", 180, "output=picture"),
 )
 
 
-def recipe_of_choice(name: str, changes: Changes) -> Recipe:
-    """One of the five with some of its fields changed, which its name then says. Raises RoadtripError for a value that
-    is out of range, or a combination that can't be."""
+def recipe_of_choice(name: str, changes: str | None = "") -> Recipe:
+    """One of the five with some of its fields changed, which its name then says. Raises RoadtripError for what is no
+    field, a value that is out of range, or a combination that can't be."""
     if name not in RECIPES:
         raise RoadtripError("Choose one of the five recipes.")
-    recipe, said = find_recipe(name), ", ".join([name, *(f"{k}={v}" for k, v in changes.items())])
-    return replace(recipe, name=said, **changes) if changes else recipe
+    values = parse_values((changes or "").split())
+    values = {k: v for k, v in values.items() if v != getattr(RECIPES[name], k)}
+    return replace(RECIPES[name], **values | {"name": ", ".join([name, *_written(values)])})
 
 
-def choose(name: str, changes: Changes | None = None) -> list[Any]:
+def choose(name: str, changes: str | None = "") -> list[Any]:
     """[changes, sketch, note, a value for each field] of a recipe that was picked, or of a preset."""
     with told():
-        changes = changes or {}
-        recipe = recipe_of_choice(name, changes)
-        return [changes, diagram(recipe), _note(name, changes), *(getattr(recipe, f.name) for f in FIELDS)]
+        return [changes or "", *_filled(recipe_of_choice(name, changes))]
 
 
-def change(field: str, name: str, changes: Changes, value: Any) -> list[Any]:
+def read(name: str, changes: str) -> list[Any]:
+    """[sketch, note, a value for each field] after the changes were written by hand."""
+    try:
+        return _filled(recipe_of_choice(name, changes))
+    except RoadtripError as error:
+        return [gr.skip(), f"**{plain(str(error))}**", *(gr.skip() for _ in FIELDS)]
+
+
+def change(field: str, name: str, changes: str, value: Any) -> list[Any]:
     """[changes, sketch, note] after one field was set."""
     try:
-        base = getattr(find_recipe(name), field)
         if value is None:
-            raise RoadtripError(f"{_label(field)} is empty; {_label(field)} of {name} is {base}.")
-        value = type(base)(value)
-        changed = {k: v for k, v in changes.items() if k != field} | ({} if value == base else {field: value})
-        recipe = recipe_of_choice(name, changed)
+            raise RoadtripError(f"{_label(field)} is empty.")
+        values = parse_values(changes.split()) | {field: type(getattr(RECIPES[name], field))(value)}
+        recipe = recipe_of_choice(name, " ".join(_written(values)))
     except RoadtripError as error:
         return [gr.skip(), gr.skip(), f"**{plain(str(error))}** It stays as it was."]
-    return [changed, diagram(recipe), _note(name, changed)]
+    kept = {k: v for k, v in values.items() if v != getattr(RECIPES[name], k)}
+    return [" ".join(_written(kept)), *_filled(recipe)[:2]]
 
 
-def _note(name: str, changes: Changes) -> str:
-    if not changes:
-        return f"{name} as it is."
-    return f"{name} with " + ", ".join(f"**{plain(_label(k))} {plain(str(v))}**" for k, v in changes.items()) + "."
+def _filled(recipe: Recipe) -> list[Any]:
+    note = f"What is trained: **{plain(recipe.name)}**."
+    return [diagram(recipe), note, *(getattr(recipe, f.name) for f in FIELDS)]
+
+
+def _written(values: dict[str, Any]) -> list[str]:
+    return [f"{field}={value}" for field, value in values.items()]
 
 
 def _label(field: str) -> str:
@@ -98,8 +106,8 @@ class Part(NamedTuple):
     name: gr.Radio
     seconds: gr.Number
     seed: gr.Number
-    changes: gr.State
-    fill: dict[str, Any]  # the event that brings the fields in line with the recipe's name
+    changes: gr.Textbox
+    filled: list[Any]  # what `choose` gives: everything that follows from the recipe's name
 
 
 def build(longest: int) -> Part:
@@ -136,23 +144,28 @@ def build(longest: int) -> Part:
             minimum=0,
             maximum=2**31 - 1,
         )
-    changes: gr.State = gr.State({})
     with gr.Accordion("Advanced: every other field of the recipe", open=False):
-        note = gr.Markdown(_note("v1", {}), elem_classes="rt-note")
+        changes = gr.Textbox(
+            label="Changes",
+            placeholder="none",
+            info="What differs from the recipe, as unroll=3 l1_weight=10; by the fields below, or by your own hand.",
+            elem_id="rt-changes",
+        )
+        note = gr.Markdown(elem_classes="rt-note")
         parts = _fields(RECIPES["v1"])
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     filled = [changes, sketch, note, *parts]
-    fill: dict[str, Any] = {"fn": choose, "inputs": [name], "outputs": filled} | private
-    name.input(**fill)
+    name.input(choose, name, filled, **private)
+    changes.input(read, [name, changes], filled[1:], trigger_mode="always_last", **private)
     for button, preset in zip(buttons, PRESETS):
         button.click(partial(_preset, preset), None, [name, seconds, *filled], **private)
     for f, part in zip(FIELDS, parts):
         part.input(partial(change, f.name), [name, changes, part], [changes, sketch, note], **private)
-    return Part(name, seconds, seed, changes, fill)
+    return Part(name, seconds, seed, changes, filled)
 
 
 def _preset(preset: Preset) -> list[Any]:
-    return [preset.recipe, preset.seconds, *choose(preset.recipe, dict(preset.changes))]
+    return [preset.recipe, preset.seconds, *choose(preset.recipe, preset.changes)]
 
 
 def _fields(recipe: Recipe) -> list[Any]:

@@ -97,9 +97,15 @@ def build() -> Part | None:
         "## Every seed of the study\nOne rollout proves nothing. Here is every arm with every seed it was run with."
     )
     with gr.Row():
-        table = gr.Dropdown(names, value=names[0], label="Film and setting", info="What all arms of a table share.")
+        table = gr.Dropdown(
+            names, value=names[0], label="Film and setting", info="What all arms of a table share.", min_width=320
+        )
         measure = gr.Radio(
-            [(label, key) for key, label in MEASURES.items()], value="R", label="Measure", info="What the height is."
+            [(label, key) for key, label in MEASURES.items()],
+            value="R",
+            label="Measure",
+            info="What the height is.",
+            min_width=320,
         )
     dots = chart("rt-seeds", drawn(seeds_of_arms(tables()[names[0]], "R")))
     words = gr.Markdown(in_words(groups(tables()[names[0]])), elem_classes="rt-note")

@@ -26,7 +26,7 @@ from . import film_part, recipe_part
 from .charts import NAMES, learning_curves, loss_curves
 from .garage import ROAD, ROADS, Garage, gpu, in_turns, number, plain, real_after, told
 from .player import chart, download, drawn, payload, player
-from .recipe_part import Changes, recipe_of_choice
+from .recipe_part import recipe_of_choice
 
 LONGEST = 1800
 HORIZONS = (1, 4, 16)  # whose errors are followed
@@ -110,7 +110,7 @@ def looks(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterat
 
 
 def run(
-    garage: Garage, film_name: str, gap: str, recipe_name: str, changes: Changes, seconds: float, seed: float
+    garage: Garage, film_name: str, gap: str, recipe_name: str, changes: str, seconds: float, seed: float
 ) -> Iterator[tuple[Any, ...]]:
     """Yields (status, losses, errors, what the errors say, player); the model is in the garage from the first look on,
     whenever this is closed."""
