@@ -178,6 +178,12 @@ class NextFrame(
         self.mean_frame: Tensor
         self.register_buffer("mean_frame", torch.zeros(3, *size, dtype=torch.uint8))
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the film it was trained on."""
+        height, width = self.mean_frame.shape[1:]
+        return height, width
+
     def see(self, frame: Tensor, noise: Tensor | None = None) -> State:
         """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it."""
         return self.middle.see(self._code(frame, noise)[0])

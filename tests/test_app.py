@@ -254,6 +254,19 @@ def test_words_say_where_the_model_loses():
     assert "up to g4" in words and "**it loses to that** in 2 of 4 frames, first in g5" in words
 
 
+def test_models_of_two_sizes_are_compared_each_in_its_own(served, checkpoints, tmp_path, monkeypatch):
+    """A model of the study's size is not held to be on other film because the app's is larger."""
+    garage = Garage()
+    small = rt.open_film("scenery", size=(48, 80))
+    *_, p = rt.train(replace(rt.RECIPES["v1"], width=8, depth=1, batch=2), small, steps=2, preview_every=1e9)
+    garage.keep_model("small", p.model)
+    player, *_, words = compare_tab.look(garage, "small", "v2", ROAD, 1300, False)
+    assert [(view["width"], view["height"]) for view in player["views"]] == [(80, 48), (128, 72), (80, 48)]
+    assert "not on this film" not in words
+    assert scrub_tab.look(garage, "small", ROAD, 1300, 4, False)[0]["views"][0]["width"] == 80
+    assert garage.film_for(ROAD, garage.model("v2")).size == (72, 128)
+
+
 def test_film_that_stands_still_or_ends_at_once(served):
     """Nothing to divide by, and no 16 frames in a row: words, not a failure."""
     film = rt.open_film("scenery")

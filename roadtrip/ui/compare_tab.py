@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import gradio as gr
+from torch import Tensor
 
 from .. import measure
 from ..errors import RoadtripError
+from ..film import Film
+from ..model import NextFrame
 from ..teacher_forcing import as_float, rollout
 from . import duel_part, study_part
 from .charts import distances, lag_profiles, spectra, step_sizes
@@ -27,7 +30,6 @@ from .garage import (
     shared_look,
     shipped_names,
     told,
-    with_gap_of,
 )
 from .player import chart, drawn, payload, player
 from .scrub_tab import range_of_starts
@@ -58,10 +60,11 @@ def _look(garage: Garage, left: str, right: str, film_name: str, start: float, l
     if len(models) == 1:
         raise RoadtripError("Choose two different models to compare.")
     recipes = [recipe_of(model) for model in models.values()]
-    film = with_gap_of(garage.film(film_name), models[left])
+    film = garage.film_for(film_name, models[left])
     first = nearest(held_out_starts(film, models[left]), start)
-    f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
-    rollouts = {name: rollout(model, f1, f2, HORIZON)[0].cpu() for name, model in models.items()}
+    # each drives in the size that it was trained at, all at the gap of the first
+    films = {name: garage.film_for(film_name, model).with_gap(film.gap) for name, model in models.items()}
+    rollouts = {name: _driven(model, films[name], first) for name, model in models.items()}
     real = as_float(real_after(film, first, HORIZON))
     labels = [f"g{t + 3}" for t in range(HORIZON)]
     shown = payload(
@@ -80,16 +83,21 @@ def _look(garage: Garage, left: str, right: str, film_name: str, start: float, l
     ]
     powers = {name: measure.spectrum(y) for name, y in late.items()}
     spectrum = drawn(spectra(powers, recipes, real_spectrum))
-    notes = "".join(elsewhere(name, film, model) for name, model in models.items())
+    notes = "".join(elsewhere(name, films[name], model) for name, model in models.items())
     try:
-        around = measure.film_windows(film, WINDOW)
+        around = {name: measure.film_windows(f, WINDOW) for name, f in films.items()}
     except RoadtripError as error:  # pictures there are even so
         return shown, *charts, drawn(lag_profiles({}, [])), spectrum, plain(str(error)) + notes
-    found = {name: measure.oscillation(y, around) for name, y in late.items()}
+    found = {name: measure.oscillation(y, around[name]) for name, y in late.items()}
     profiles = {name: list(o.lag_profile) for name, o in found.items()}
-    real_profile = list(measure.oscillation(real[-WINDOW:], around).lag_profile) if enough else None
+    real_profile = list(measure.oscillation(real[-WINDOW:], around[left]).lag_profile) if enough else None
     lags = drawn(lag_profiles(profiles, recipes, real_profile))
-    return shown, *charts, lags, spectrum, in_words(found, around) + notes
+    return shown, *charts, lags, spectrum, in_words(found, around[left]) + notes
+
+
+def _driven(model: NextFrame, film: Film, start: int) -> Tensor:
+    f1, f2 = (as_float(film.frames[t])[None] for t in (start, start + film.gap))
+    return rollout(model, f1, f2, HORIZON)[0].cpu()
 
 
 def _two(value: float | None) -> str:

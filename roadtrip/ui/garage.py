@@ -34,6 +34,7 @@ ROAD = "the rendered road"
 # what the menus call them, and what open_film does; the shipped models know the first only
 ROADS = {ROAD: "scenery", "another rendered road": "scenery:1", "a third rendered road": "scenery:2"}
 BORROWED = find_spec("spaces") is not None  # a ZeroGPU Space, where a GPU is lent for the length of a call
+SIZE = (72, 128)  # height and width of the films here
 MOST_MODELS, MOST_FILMS = 6, 2  # a visitor keeps, the newest; a film of 16,000 stills is 440 MB
 MOST_PARKED, MOST_BYTES = 32, 2 * 2**30  # garages kept for a reload, and their films
 T = TypeVar("T")
@@ -51,14 +52,14 @@ def _shipped(folder: str) -> NextFrame:
 _rendering = threading.Lock()  # whoever comes while the road is being rendered waits for it and renders no second one
 
 
-@lru_cache(maxsize=len(ROADS))
-def _rendered(road: str) -> Film:
-    return open_film(road)
+@lru_cache(maxsize=2 * len(ROADS))
+def _rendered(road: str, size: tuple[int, int]) -> Film:
+    return open_film(road, size=size)
 
 
-def rendered_road(name: str = ROAD) -> Film:
+def rendered_road(name: str = ROAD, size: tuple[int, int] = SIZE) -> Film:
     with _rendering:
-        return _rendered(ROADS[name])
+        return _rendered(ROADS[name], size)
 
 
 @dataclass
@@ -88,6 +89,14 @@ class Garage:
         film = rendered_road(name) if name in ROADS else self.films[name]
         gap = (gap or "").strip()
         return film.with_gap(gap) if gap else film
+
+    def film_for(self, name: str, model: NextFrame) -> Film:
+        """A film as this model was trained on it, where it was: a rendered road in its size, and its gap."""
+        film = self.film(name)
+        smaller = model.size[0] * model.size[1] < SIZE[0] * SIZE[1]  # an uploaded model may ask for any size
+        if name in ROADS and smaller:
+            film = rendered_road(name, model.size)
+        return film.with_gap(model.provenance["film"]["gap"]) if trained_on(film, model) else film
 
     def model(self, name: str) -> NextFrame:
         if name in self.models:
@@ -198,11 +207,6 @@ def nearest(starts: Tensor, start: float | None) -> int:
 
 def trained_on(film: Film, model: NextFrame) -> bool:
     return bool(model.provenance.get("film", {}).get("fingerprint") == film.fingerprint)
-
-
-def with_gap_of(film: Film, model: NextFrame) -> Film:
-    """Film as the model was trained on it, if it was; else as it is."""
-    return film.with_gap(model.provenance["film"]["gap"]) if trained_on(film, model) else film
 
 
 def elsewhere(name: str, film: Film, model: NextFrame) -> str:

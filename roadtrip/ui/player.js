@@ -10,27 +10,29 @@ const [speeds, ways, looks] = root.querySelectorAll('select');
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
 let film = null, frame = 0, timer = null, loads = 0, forward = true, solo = -1, edge = 0.5;
 
-const at = (view, t) => [(t % film.columns) * film.width, Math.floor(t / film.columns) * film.height];
-const paint = (context, view, t, x = 0, width = film.width) => {
-  const [left, top] = at(view, t);
-  if (width > 0) context.drawImage(view.image, left + x, top, width, film.height, x, 0, width, film.height);
+// Frame t of a view, from the share x of its width to the right edge, onto a canvas of any size.
+const paint = (context, view, t, x = 0) => {
+  const left = (t % film.columns) * view.width, top = Math.floor(t / film.columns) * view.height;
+  const { width, height } = context.canvas;
+  context.imageSmoothingEnabled = false;
+  if (x < 1) context.drawImage(view.image, left + x * view.width, top, (1 - x) * view.width, view.height, x * width, 0, (1 - x) * width, height);
 };
 
 // The mean of every second frame of the second half, from which the verdict is read: the two modes, made visible.
 function modes(view) {
   if (view.modes) return view.modes;
   const sheet = document.createElement('canvas'), first = Math.floor(view.frames / 2);
-  sheet.width = film.width; sheet.height = film.height;
+  sheet.width = view.width; sheet.height = view.height;
   const context = sheet.getContext('2d', { willReadFrequently: true });
-  const sums = [0, 1].map(() => new Float32Array(4 * film.width * film.height)), counts = [0, 0];
+  const sums = [0, 1].map(() => new Float32Array(4 * view.width * view.height)), counts = [0, 0];
   for (let t = first; t < view.frames; t++) {
     paint(context, view, t);
-    const data = context.getImageData(0, 0, film.width, film.height).data, sum = sums[t % 2];
+    const data = context.getImageData(0, 0, view.width, view.height).data, sum = sums[t % 2];
     for (let i = 0; i < data.length; i++) sum[i] += data[i];
     counts[t % 2]++;
   }
   const means = sums.map((sum, k) => sum.map(v => v / Math.max(1, counts[k])));
-  const picture = values => new ImageData(Uint8ClampedArray.from(values, (v, i) => i % 4 == 3 ? 255 : v), film.width);
+  const picture = values => new ImageData(Uint8ClampedArray.from(values, (v, i) => i % 4 == 3 ? 255 : v), view.width);
   const apart = means[0].map((v, i) => 4 * Math.abs(v - means[1][i]));
   return view.modes = { even: picture(means[0]), odd: picture(means[1]), apart: picture(apart) };
 }
@@ -42,7 +44,7 @@ function draw() {
   film.views.forEach((view, i) => {
     const [caption, canvas] = views.children[i].children, context = canvas.getContext('2d');
     views.children[i].hidden = wipe ? i !== wipe[0] : solo >= 0 && i !== solo;
-    context.clearRect(0, 0, film.width, film.height);
+    context.clearRect(0, 0, view.width, view.height);
     if (WORDS[look]) {
       caption.textContent = `${view.label}: ${WORDS[look]}`;
       context.putImageData(modes(view)[look], 0, 0);
@@ -51,11 +53,11 @@ function draw() {
     caption.textContent = frame < view.frames ? view.label : `${view.label}: the film has ended`;
     if (frame < view.frames) paint(context, view, frame);
     if (wipe && i === wipe[0]) {
-      const other = film.views[wipe[1]], x = Math.round(edge * film.width);
+      const other = film.views[wipe[1]], x = Math.round(edge * view.width);
       caption.textContent = `${view.label} ◂ drag ▸ ${other.label}`;
-      if (frame < other.frames) paint(context, other, frame, x, film.width - x);
+      if (frame < other.frames) paint(context, other, frame, x / view.width);
       context.fillStyle = '#d98e04';
-      context.fillRect(x, 0, 1, film.height);
+      context.fillRect(x, 0, 1, view.height);
     }
   });
   slider.value = frame;
@@ -104,7 +106,7 @@ async function show(value) {
   views.replaceChildren(...film.views.map((view, i) => {
     const figure = document.createElement('figure'), canvas = document.createElement('canvas');
     const caption = document.createElement('figcaption');
-    canvas.width = film.width; canvas.height = film.height; canvas.style.aspectRatio = `${film.width} / ${film.height}`;
+    canvas.width = view.width; canvas.height = view.height; canvas.style.aspectRatio = `${view.width} / ${view.height}`;
     canvas.onpointerdown = canvas.onpointermove = event => {
       if (!looks.value.startsWith('wipe') || !event.buttons) return;
       edge = Math.max(0, Math.min(1, event.offsetX / canvas.clientWidth));
@@ -139,8 +141,10 @@ keep.onclick = () => {
   if (!film) return;
   const seen = [...views.children].filter(figure => !figure.hidden).map(figure => figure.querySelector('canvas'));
   const sheet = document.createElement('canvas'), link = document.createElement('a');
-  sheet.width = seen.reduce((sum, canvas) => sum + canvas.width + 2, -2); sheet.height = film.height;
-  seen.forEach((canvas, i) => sheet.getContext('2d').drawImage(canvas, i * (film.width + 2), 0));
+  sheet.width = seen.reduce((sum, canvas) => sum + canvas.width + 2, -2);
+  sheet.height = Math.max(...seen.map(canvas => canvas.height));
+  let left = 0;
+  for (const canvas of seen) { sheet.getContext('2d').drawImage(canvas, left, 0); left += canvas.width + 2; }
   link.href = sheet.toDataURL('image/png'); link.download = `roadtrip-${film.labels[frame]}.png`;
   link.click();
 };

@@ -108,13 +108,14 @@ def payload(
         lossless: PNG instead of JPEG, which may hide or mimic what a network drew.
     """
     frames = max(len(v) for v in views.values())
-    height, width = next(iter(views.values())).shape[-2:]
     return {
-        "views": [{"label": n, "frames": len(v), "sprite": _sprite(v, lossless)} for n, v in views.items() if len(v)],
+        "views": [
+            {"label": n, "frames": len(v), "width": v.shape[-1], "height": v.shape[-2], "sprite": _sprite(v, lossless)}
+            for n, v in views.items()
+            if len(v)
+        ],
         "frames": frames,
         "columns": COLUMNS,
-        "width": width,
-        "height": height,
         "fps": fps,
         "labels": labels or [str(i + 1) for i in range(frames)],
         "key": key,

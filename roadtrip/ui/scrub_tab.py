@@ -32,7 +32,6 @@ from .garage import (
     shared_look,
     shipped_names,
     told,
-    with_gap_of,
 )
 from .player import chart, download, drawn, payload, pictures, player, strip
 
@@ -54,7 +53,7 @@ def _look(
     garage: Garage, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
 ) -> tuple[Any, Any, str]:
     model = garage.model(model_name)
-    film = with_gap_of(garage.film(film_name), model)
+    film = garage.film_for(film_name, model)
     first, horizon = nearest(held_out_starts(film, model), start), _within(horizon)
     f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
     y = rollout(model, f1, f2, horizon).cpu()
@@ -128,7 +127,7 @@ def range_of_starts(garage: Garage, model_name: str, film_name: str, horizon: in
     """The slider over start frames for this model and film."""
     with told():
         model = garage.model(model_name)
-        film = with_gap_of(garage.film(film_name), model)
+        film = garage.film_for(film_name, model)
         starts = held_out_starts(film, model)
         return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), value=first_start(film, model, horizon))
 
@@ -137,7 +136,7 @@ def strip_of(garage: Garage, model_name: str, film_name: str) -> Any:
     """Pictures of the starts that there are for this model and film."""
     with told():
         model = garage.model(model_name)
-        film = with_gap_of(garage.film(film_name), model)
+        film = garage.film_for(film_name, model)
         starts = spread(held_out_starts(film, model), ON_STRIP)
         return pictures(film.frames[starts], starts.tolist())
 
@@ -166,7 +165,7 @@ def export(garage: Garage, model_name: str, film_name: str, start: float, horizo
         if kind not in FORMATS:
             raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
         model = garage.model(model_name)
-        film = with_gap_of(garage.film(film_name), model)
+        film = garage.film_for(film_name, model)
         first = nearest(held_out_starts(film, model), start)
         with cores:
             y = rollout(model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]

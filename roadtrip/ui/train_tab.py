@@ -267,7 +267,7 @@ def package(garage: Garage) -> str:
                 archive.write(part, f"{name}/{part.name}")
             if garage.unfinished is not None and garage.unfinished.name == garage.newest:
                 archive.writestr(f"{name}/losses.csv", _as_csv(garage.unfinished.curves))
-            archive.writestr(f"{name}/again.py", _again(facts, tuple(model.mean_frame.shape[1:])))
+            archive.writestr(f"{name}/again.py", _again(facts, model.size))
         return str(file)
 
 
