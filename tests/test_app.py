@@ -366,16 +366,24 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
         "verdict": "moves",
         "command": "python -m roadtrip",
     }
-    row |= {"recipe": facts["recipe"], "fingerprint": facts["film"]["fingerprint"], "size": [72, 128]}
+    row |= {"onset": [{"frames": [1, 16], "R": 1.2}, {"frames": [17, 32], "R": None}], "clock": [{"step": 3, "R": 0.4}]}
+    row |= {
+        "real": {"return_ratio": 1.3, "nyquist_excess": 0.3},
+        "recipe": facts["recipe"],
+        "fingerprint": facts["film"]["fingerprint"],
+        "size": [72, 128],
+    }
     (tmp_path / "results.json").write_text(json.dumps({"runs": [row, row | {"seed": 7}]}))
     (table,) = study_part.tables()
 
     def picked(what):
         return study_part.pick(table, gr.EventData(None, {"picked": what}))
 
-    words, name = picked(["v2", facts["seed"], 1.5])
+    words, onset, clock, name = picked(["v2", facts["seed"], 1.5])
     assert name == "study-v2" and "R 1.50" in words
-    words, name = picked(["v2", 7, 1.5])
+    assert [line["y"] for line in onset["figure"]["data"][:2]] == [[1.2, None]] * 2  # both seeds of the arm
+    assert [line["name"] for line in clock["figure"]["data"]] == [f"seed {facts['seed']}", "seed 7", "real film"]
+    words, *_, name = picked(["v2", 7, 1.5])
     assert name == gr.skip() and "python -m roadtrip" in words
     for nonsense in (["v2", 99], "v2", None, [[]]):
         with pytest.raises(gr.Error, match="no longer there"):

@@ -241,3 +241,32 @@ def test_two_versions_run_by_the_visitor(page):
     page.get_by_role("option", name="v3-pair, seed 0, 3 steps (yours)").click()
     page.wait_for_function("document.querySelector('#rt-verdict').innerText.includes('(yours)')", timeout=60_000)
     assert page.troubles == []
+
+
+def test_the_keyboard_alone_is_enough(page):
+    player(page, "rt-compare-player")
+    where = "document.activeElement.closest('[role=tab], [data-testid=player], button')"
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"{where}?.dataset.testid") == "player":
+            break
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(f"{where}.dataset.frame") == "1"
+    page.keyboard.press(" ")
+    page.wait_for_function("+document.querySelector('#rt-compare-player .rt-player').dataset.frame > 2")
+    page.keyboard.press(" ")
+    still = page.evaluate(f"{where}.dataset.frame")
+    time.sleep(0.5)
+    assert page.evaluate(f"{where}.dataset.frame") == still
+    for _ in range(60):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate(f"{where}?.getAttribute('role')") == "tab":
+            break
+    for _ in range(3):
+        if page.evaluate(f"{where}.textContent.trim()") == "Scrub":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    player(page, "rt-scrub-player")
+    assert page.locator("#rt-scrub-player canvas").first.is_visible()

@@ -224,3 +224,28 @@ def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
     ticks = {"tickvals": list(range(len(arms))), "ticktext": arms, "tickangle": -40, "range": [-0.6, len(arms) - 0.4]}
     layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 110}}
     return _figure(data, "", MEASURES[measure], xaxis=ticks, **layout)
+
+
+def onsets(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """R of several runs over the rollout, in windows of 16 frames: where an oscillation sets in."""
+    lines = [([w["frames"][0] + 7.5 for w in row["onset"]], [w["R"] for w in row["onset"]], row) for row in rows]
+    return _of_seeds(lines, "frames ahead")
+
+
+def clocks(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """R of several runs over their training steps, from one start: whether what a rollout does comes and goes as the
+    networks train, which is another clock than the rollout's own."""
+    lines = [([look["step"] for look in row["clock"]], [look["R"] for look in row["clock"]], row) for row in rows]
+    return _of_seeds(lines, "training step")
+
+
+def _of_seeds(lines: list[tuple[list[float], Values, dict[str, Any]]], x: str) -> dict[str, Any]:
+    shades = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+    data = [
+        _line(f"seed {row['seed']}", xs, ys, shades[row["seed"] % len(shades)], mode="lines+markers")
+        for xs, ys, row in lines
+    ]
+    ends = [min(v for xs, _, _ in lines for v in xs), max(v for xs, _, _ in lines for v in xs)]
+    real = lines[0][2]["real"]["return_ratio"]
+    data.append(_line("real film", ends, [real, real], GREY, "dash"))
+    return _figure(data, x, MEASURES["R"], yaxis={"rangemode": "tozero"})

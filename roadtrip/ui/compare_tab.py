@@ -5,6 +5,7 @@ Puts what measure.py found into words; computes no number itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -37,6 +38,13 @@ from .scrub_tab import range_of_starts
 HORIZON = 64
 WINDOW = HORIZON // 2  # the verdict is read from the second half
 PLAYER = "rt-compare-player"
+# pairs of shipped models that are worth a click, as far as both are there
+MATCHES = [
+    ("The pair and the single frame", "v3-pair", "v3-single"),
+    ("Where it flips", "the post's flip", "v3-single"),
+    ("v1 and v2", "v1", "v2"),
+    ("A memory", "lstm", "v2"),
+]
 CHARTS = [  # in the order in which `look` gives them, and what is seen in each
     (
         "rt-sizes",
@@ -156,6 +164,10 @@ def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> s
     )
 
 
+def _both(one: str, other: str) -> tuple[str, str]:
+    return one, other
+
+
 def _note(text: str) -> None:
     gr.Markdown(text, elem_classes="rt-note")
 
@@ -184,6 +196,9 @@ def build(garage: gr.State) -> Tab:
         start = gr.Slider(
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the first has not seen.", min_width=230
         )
+    matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
+    with gr.Row():
+        buttons = [gr.Button(label, size="sm", min_width=120) for label, _, _ in matches]
     with gr.Row(equal_height=True):
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
         lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")
@@ -215,7 +230,9 @@ def build(garage: gr.State) -> Tab:
         listen(**draw)
     chosen = [left.input, film.input]
     if study:
-        chosen.append(study.dots.click(study_part.pick, study.table, [study.picked, left], **private).success)
+        chosen.append(study.dots.click(study_part.pick, study.table, [*study.picked, left], **private).success)
+    for button, (_, one, other) in zip(buttons, matches):
+        chosen.append(button.click(partial(_both, one, other), None, [left, right], **private).then)
     for event in chosen:
         event(range_of_starts, [garage, left, film], start, **private).then(**draw)
     return Tab(left, right, film, start, draw, duel.changes)

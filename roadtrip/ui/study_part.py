@@ -14,7 +14,7 @@ from ..errors import RoadtripError
 from ..evidence import Group, groups
 from ..model import NextFrame
 from ..study import Row, read_results
-from .charts import MEASURES, seeds_of_arms
+from .charts import MEASURES, clocks, onsets, seeds_of_arms
 from .garage import checkpoints, plain, shipped, shipped_names, told
 from .player import chart, drawn
 
@@ -24,7 +24,9 @@ def _tables(file: str, changed: float) -> dict[str, list[Row]]:
     """Rows by film and setting, as the menu calls them."""
     tables: dict[str, list[Row]] = {}
     for row in read_results(file):
-        name = row["film"] + (f", {row['setting']}" if row["setting"] else "") + f", {row['steps']} steps"
+        name = ", ".join(
+            filter(None, [row["film"], row["setting"], f"{row['steps']} steps", "{}×{}".format(*row["size"])])
+        )
         tables.setdefault(name, []).append(row)
     return dict(sorted(tables.items(), key=lambda item: -len(item[1])))
 
@@ -53,8 +55,9 @@ def in_words(found: list[Group]) -> str:
     return f"{said} {runs} runs in all, {frozen} of them frozen, for which R is undefined or says little."
 
 
-def pick(table: str, event: gr.EventData) -> tuple[str, Any]:
-    """What is known of the run whose dot was clicked, and the name of its model where that is shipped."""
+def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
+    """What is known of the run whose dot was clicked, the onset and the clock of its arm's runs, and the name of its
+    model where that is shipped."""
     with told():
         wanted = event._data.get("picked") if isinstance(event._data, dict) else None
         rows = tables().get(table, [])
@@ -64,11 +67,14 @@ def pick(table: str, event: gr.EventData) -> tuple[str, Any]:
         numbers = ", ".join(f"{k} {row[k]:.2f}" for k in MEASURES if row[k] is not None)
         said = f"**{plain(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers})."
         name = next((n for n in shipped_names() if is_run_of(shipped(n), row)), None)
+        arm = [r for r in rows if r["arm"] == row["arm"]]
+        curves = drawn(onsets(arm)), drawn(clocks(arm))
         if name:
-            return f"{said} It is the first model above now.", name
+            return f"{said} It is the first model above now.", *curves, name
         return (
             f"{said} Its weights are not shipped; this makes them again in about {row['seconds'] / 60:.0f} minutes of one "
             f"core:\n\n```\n{row['command']}\n```",
+            *curves,
             gr.skip(),
         )
 
@@ -86,7 +92,7 @@ def is_run_of(model: NextFrame, row: Row) -> bool:
 class Part(NamedTuple):
     table: gr.Dropdown
     dots: gr.HTML
-    picked: gr.Markdown
+    picked: list[Any]  # words, onset, clock
 
 
 def build() -> Part | None:
@@ -115,7 +121,15 @@ def build() -> Part | None:
         "`docs/findings.md` has what follows and what does not.",
         elem_classes="rt-note",
     )
-    picked = gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")
+    picked: list[Any] = [gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")]
+    with gr.Row():
+        for name, seen in (
+            ("rt-onset", "R in windows of 16 frames along the rollout, of every seed of the arm whose dot was clicked"),
+            ("rt-clock", "R of its rollouts from one start while it was trained: another clock than the rollout's"),
+        ):
+            with gr.Column(min_width=320):
+                picked.append(chart(name))
+                gr.Markdown(f"What you see: {seen}.", elem_classes="rt-note")
     how: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for part in (table, measure):
         part.input(look, [table, measure], [dots, words], **how)
