@@ -269,6 +269,16 @@ def is_row_of(row: Row, job: Job) -> bool:
     return all(row.get(k) == v for k, v in job.key.items())
 
 
+def is_model_of(model: NextFrame, row: Row) -> bool:
+    """Whether a model is what the run of this row trained."""
+    facts = model.provenance
+    return (
+        facts.get("recipe") == row["recipe"]
+        and (facts.get("seed"), facts.get("step")) == (row["seed"], row["steps"])
+        and facts.get("film", {}).get("fingerprint") == row["fingerprint"]
+    )
+
+
 def study(
     jobs: list[Job],
     folder: str | Path,

@@ -67,7 +67,10 @@ def test_fields_of_the_recipe_are_changed_and_put_back():
 def test_presets_are_recipes():
     for preset in recipe_part.PRESETS:
         name, seconds, changes, *_ = recipe_part._preset(preset)
-        assert recipe_part.recipe_of_choice(name, changes).to_dict()["name"].startswith(name) and 0 < seconds <= 300
+        assert (
+            recipe_part.recipe_of_choice(name, changes).to_dict()["name"].startswith(name)
+            and 0 < seconds <= train_tab.LONGEST
+        )
 
 
 def test_the_sketch_shows_which_frames_are_judged():

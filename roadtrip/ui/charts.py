@@ -6,6 +6,7 @@ from typing import Any
 
 # Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds. A recipe has one everywhere.
 RECIPE = {"v1": "#E69F00", "v2": "#009E73", "v3-pair": "#D55E00", "v3-single": "#0072B2", "lstm": "#CC79A7"}
+RECIPE |= {"pair": RECIPE["v3-pair"], "single": RECIPE["v3-single"]}  # what the study calls them
 OTHER, GREY = "#56B4E9", "#8C8C8C"
 # what is no model is never a solid line: colour and dash
 BASELINES = {"copy_last": (OTHER, "dash"), "linear": (GREY, "dot"), "mean_frame": (GREY, "dashdot")}

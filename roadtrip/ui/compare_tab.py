@@ -41,7 +41,7 @@ PLAYER = "rt-compare-player"
 # pairs of shipped models that are worth a click, as far as both are there
 MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),
-    ("Where it flips", "the post's flip", "v3-single"),
+    ("Where it flips", "post-flip", "v3-single"),
     ("v1 and v2", "v1", "v2"),
     ("A memory", "lstm", "v2"),
 ]

@@ -12,8 +12,7 @@ import gradio as gr
 
 from ..errors import RoadtripError
 from ..evidence import Group, groups
-from ..model import NextFrame
-from ..study import Row, read_results
+from ..study import Row, is_model_of, read_results
 from .charts import MEASURES, clocks, onsets, seeds_of_arms
 from .garage import checkpoints, plain, shipped, shipped_names, told
 from .player import chart, drawn
@@ -66,7 +65,7 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
             raise RoadtripError("That dot is no longer there; choose the table again.")
         numbers = ", ".join(f"{k} {row[k]:.2f}" for k in MEASURES if row[k] is not None)
         said = f"**{plain(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers})."
-        name = next((n for n in shipped_names() if is_run_of(shipped(n), row)), None)
+        name = next((n for n in shipped_names() if is_model_of(shipped(n), row)), None)
         arm = [r for r in rows if r["arm"] == row["arm"]]
         curves = drawn(onsets(arm)), drawn(clocks(arm))
         if name:
@@ -77,16 +76,6 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
             *curves,
             gr.skip(),
         )
-
-
-def is_run_of(model: NextFrame, row: Row) -> bool:
-    """Whether a model is what this run of the study trained."""
-    facts = model.provenance
-    return (
-        facts.get("recipe") == row["recipe"]
-        and (facts.get("seed"), facts.get("step")) == (row["seed"], row["steps"])
-        and facts.get("film", {}).get("fingerprint") == row["fingerprint"]
-    )
 
 
 class Part(NamedTuple):
