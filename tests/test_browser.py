@@ -206,7 +206,7 @@ def test_a_reload_finds_the_run_and_resume_goes_on(page):
     status = "document.querySelector('#rt-status').innerText"
     page.wait_for_function(f"{status}.includes('Resume goes on')", timeout=90_000)
     page.troubles.clear()  # gradio's own words for the stream that the reload cut off
-    step = int(page.evaluate(status).split("step ")[1].split()[0])
+    step = int(page.evaluate(status).split("step ")[1].split(",")[0])
     player(page, "rt-train-player")
     page.wait_for_function("document.querySelector('#rt-learning .rt-chart')?.dataset.drawn >= 1")
     page.locator("#rt-resume").click()

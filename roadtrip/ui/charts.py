@@ -154,7 +154,15 @@ def distances(matrices: dict[str, list[list[float]]]) -> dict[str, Any]:
         span = [i * share + 0.02, (i + 1) * share - 0.02]
         ends = list(range(1, len(matrix) + 1))
         data.append(
-            {"type": "heatmap", "z": matrix, "x": ends, "y": ends, "name": name, "xaxis": f"x{n}", "yaxis": f"y{n}"}
+            {
+                "type": "heatmap",
+                "z": [[round(v, 4) for v in row] for row in matrix],
+                "x": ends,
+                "y": ends,
+                "name": name,
+                "xaxis": f"x{n}",
+                "yaxis": f"y{n}",
+            }
             | {"zmin": 0, "zmax": most, "colorscale": "Cividis", "showscale": False}
             | {"hovertemplate": "frames %{x} and %{y}: %{z:.3f}"}
         )

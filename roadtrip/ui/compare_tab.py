@@ -125,7 +125,7 @@ def manner(o: measure.Oscillation) -> str:
     sharp = o.sharpness_ratio
     if sharp < 0.8:
         return f"{moves}, blurred to {sharp:.2f} of real sharpness"
-    if sharp > 1.25:
+    if sharp > 1.5:
         return f"{moves}, {sharp:.1f} times as sharp as real film: checkerboards or noise, not detail"
     return f"{moves}, about as sharp as real film"
 

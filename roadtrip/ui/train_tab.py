@@ -33,6 +33,7 @@ HORIZONS = (1, 4, 16)  # whose errors are followed
 IDLE, READY = "Nothing is training.", "Getting ready …"
 WAITING = "Waiting: another training is under way on this server, and there is one at a time."
 KEPT = "in the menus of the other tabs"
+NOTHING_NEW = (gr.skip(),) * 4  # beside a status
 training_now: set[object] = set()  # trainings under way on this server; there is one at a time, the others wait
 
 
@@ -136,9 +137,6 @@ def _told(garage: Garage, training: Callable[[], Training], seconds: float) -> I
             raise
 
 
-NOTHING_NEW = (gr.skip(),) * 4
-
-
 @contextmanager
 def under_way(garage: Garage) -> Iterator[None]:
     """While this server trains for a visitor."""
@@ -195,9 +193,9 @@ def found_again(garage: Garage) -> tuple[Any, ...]:
     if last is None or last.latest is None:
         return (gr.skip(),) * 5
     status, *rest = shown(last, everything=True)
-    look = last.latest
-    left = f"**{plain(last.title)}** · step {look.step} · it stopped when this page was left; Resume goes on with it."
-    return status if look.step == look.steps else left, *rest
+    step, steps = last.latest.step, last.latest.steps
+    halted = f"**{plain(last.title)}** · stopped at step {step}, or when this page was left; Resume goes on with it."
+    return status if step == steps else halted, *rest
 
 
 def in_words(errors: list[tuple[int, dict[str, list[float]]]]) -> str:
