@@ -95,12 +95,13 @@ class Findings:
 
     def table(self, table: str) -> str:
         lines = [
-            "| arm | seeds | verdicts | R | N | S | B | sharpness | gain at 1, dB | multiplier of each seed |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| arm | seeds | verdicts | R | N | S | B | sharpness | returns | gain at 1, dB | multiplier of each seed |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         real = next(row["real"] for row in self.of(table))
         lines.append(
-            f"| real film | – | moves | {_number(real['return_ratio'])} | {_number(real['nyquist_excess'])} | 1 | | 1 | | |"
+            f"| real film | – | moves | {_number(real['return_ratio'])} | {_number(real['nyquist_excess'])} | 1 | | 1 "
+            "| | | |"
         )
         for group in (g for (_, t), g in self.groups.items() if t == table):
             cells = [_range(group.spread[m]) for m in evidence.MEASURES] + [_range(group.gain)]
@@ -128,15 +129,18 @@ class Findings:
 
     def comparisons(self, setting: str) -> str:
         lines = [
-            "| pair against | films | R, difference | p | p, Holm | “oscillates”, difference of shares | p, Holm |",
-            "|---|---|---|---|---|---|---|",
+            "| pair against | films | R, difference | p | p, Holm | “oscillates”, difference of shares | p, Holm "
+            "| returns, difference | p | p, Holm |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
         shares = {c.other: c for c in evidence.compare(self.at(setting), "pair", "oscillates")}
+        returns = {c.other: c for c in evidence.compare(self.at(setting), "pair", "returns")}
         for c in evidence.compare(self.at(setting), "pair"):
-            share, anchor = shares[c.other], _anchor(f"pair-against-{c.other}", setting)
+            share, back, anchor = shares[c.other], returns[c.other], _anchor(f"pair-against-{c.other}", setting)
             lines.append(
                 f'| <a id="{anchor}"></a>{c.other} | {len(c.films)} | {_number(c.difference)} | '
-                f"{_number(c.p)} | {_number(c.adjusted)} | {_number(share.difference)} | {_number(share.adjusted)} |"
+                f"{_number(c.p)} | {_number(c.adjusted)} | {_number(share.difference)} | {_number(share.adjusted)} | "
+                f"{_number(back.difference)} | {_number(back.p)} | {_number(back.adjusted)} |"
             )
         return "\n".join(lines)
 

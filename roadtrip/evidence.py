@@ -16,7 +16,7 @@ import numpy as np
 from .errors import RoadtripError
 from .study import ARMS, Row
 
-MEASURES = ("R", "N", "S", "B", "sharpness")
+MEASURES = ("R", "N", "S", "B", "sharpness", "returns")
 Spread = tuple[float, float, float]  # median, least, most
 
 
@@ -49,7 +49,8 @@ def groups(rows: list[Row]) -> list[Group]:
     answer = []
     for (film, steps, size, setting, arm), members in gathered.items():
         verdicts = Counter(row["verdict"] for row in members).most_common()
-        spread = {k: _spread([row[k] for row in members if row[k] is not None]) for k in MEASURES}
+        known = {k: [value_of(row, k) for row in members] for k in MEASURES}
+        spread = {k: _spread([v for v in values if v is not None]) for k, values in known.items()}
         gain = _spread([row["psnr"]["model"][0] - row["psnr"]["copy_last"][0] for row in members])
         assert gain is not None
         seeds = tuple(sorted(row["seed"] for row in members))
@@ -93,7 +94,7 @@ def compare(rows: list[Row], arm: str, measure: str = "R") -> list[Comparison]:
         strata = {}
         for film in films:
             sides = [
-                [_value(row, measure) for row in rows if (row["film"], row["arm"]) == (film, a)] for a in (arm, other)
+                [value_of(row, measure) for row in rows if (row["film"], row["arm"]) == (film, a)] for a in (arm, other)
             ]
             known = [[v for v in side if v is not None] for side in sides]
             if all(known):
@@ -146,10 +147,16 @@ def _differences(a: list[float], b: list[float]) -> np.ndarray:
     return picked / len(a) - (values.sum() - picked) / len(b)
 
 
-def _value(row: Row, measure: str) -> float | None:
-    if measure in MEASURES:
-        return row[measure]
-    return float(row["verdict"] == measure)
+def value_of(row: Row, measure: str) -> float | None:
+    """A run's own value of one of MEASURES, None where it is undefined; 1 or 0 for a verdict that it has or has not.
+
+    "returns" is the share of looks while it was trained (12 in the published table, from one start) at which the rollout
+    oscillated or cycled: what a run ends as depends on the moment at which it ends, this less.
+    """
+    if measure == "returns":
+        found = [look["verdict"] == "oscillates" or look["verdict"].endswith("-cycle") for look in row["clock"]]
+        return statistics.fmean(found) if found else None
+    return row[measure] if measure in MEASURES else float(row["verdict"] == measure)
 
 
 def _spread(values: list[float]) -> Spread | None:

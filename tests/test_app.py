@@ -339,7 +339,7 @@ def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
     def row(arm, seed, R, verdict):
         psnr = {"model": [20.0], "copy_last": [19.0]}
         values = {"R": R, "N": 1.0, "S": 0.5, "B": 0.5, "sharpness": 1.0, "verdict": verdict, "psnr": psnr}
-        about = {"arm": arm, "film": "scenery", "setting": "", "steps": 3, "size": [8, 8], "seed": seed}
+        about = {"arm": arm, "film": "scenery", "setting": "", "steps": 3, "size": [8, 8], "seed": seed, "clock": []}
         return about | values | {"real": {"return_ratio": 1.3, "nyquist_excess": 0.3}}
 
     rows = [row("pair", 0, 0.2, "oscillates"), row("pair", 1, 1.4, "moves"), row("single", 0, None, "frozen")]
@@ -369,7 +369,10 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
         "verdict": "moves",
         "command": "python -m roadtrip",
     }
-    row |= {"onset": [{"frames": [1, 16], "R": 1.2}, {"frames": [17, 32], "R": None}], "clock": [{"step": 3, "R": 0.4}]}
+    row |= {
+        "onset": [{"frames": [1, 16], "R": 1.2}, {"frames": [17, 32], "R": None}],
+        "clock": [{"step": 3, "R": 0.4, "verdict": "oscillates"}],
+    }
     row |= {
         "real": {"return_ratio": 1.3, "nyquist_excess": 0.3},
         "recipe": facts["recipe"],

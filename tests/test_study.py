@@ -207,6 +207,13 @@ def test_frozen_runs_are_counted_apart(table):
     assert share.difference <= 0
 
 
+def test_returns_are_counted_over_the_looks():
+    clock = [{"verdict": v} for v in ("moves", "oscillates", "3-cycle", "frozen")]
+    assert evidence.value_of({"clock": clock}, "returns") == 0.5
+    assert evidence.value_of({"clock": []}, "returns") is None
+    assert evidence.value_of({"verdict": "frozen", "R": None}, "frozen") == 1
+
+
 def test_the_median_seed():
     rows = [{"R": r, "seed": i} for i, r in enumerate((0.5, None, 1.5, 1.0, 0.7))]
     assert evidence.median_seed(rows)["seed"] == 4
