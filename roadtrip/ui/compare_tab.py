@@ -199,6 +199,7 @@ def build(garage: gr.State) -> Tab:
     matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
     with gr.Row():
         buttons = [gr.Button(label, size="sm", min_width=120) for label, _, _ in matches]
+    _note(study_part.standing())
     with gr.Row(equal_height=True):
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
         lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")

@@ -78,6 +78,24 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
         )
 
 
+def standing() -> str:
+    """Of each shipped model that is a run of the study: which, and how its other seeds ended. It was picked for what it
+    shows, and that has to be said beside it."""
+    said = []
+    for name in shipped_names():
+        row, rows = next(
+            ((r, rows) for rows in tables().values() for r in rows if is_model_of(shipped(name), r)), (None, [])
+        )
+        if row is None:
+            continue
+        alike = [r["verdict"] == row["verdict"] for r in rows if r["arm"] == row["arm"]]
+        said.append(
+            f"*{plain(name)}* is a run of the study below ({plain(row['arm'])}, seed {row['seed']}, {row['steps']} steps, "
+            f"{plain(row['setting'])}), shipped because it {plain(row['verdict'])}: {sum(alike)} of {len(alike)} seeds do."
+        )
+    return " ".join(said)
+
+
 class Part(NamedTuple):
     table: gr.Dropdown
     dots: gr.HTML
