@@ -5,7 +5,14 @@ const box = element.querySelector('.rt-chart');
 let follow = null, frame = 0, line = null;
 const dark = () => document.body.classList.contains('dark') || document.documentElement.classList.contains('dark');
 
-function plotly(src) {
+// Plotly takes a second to be read by the browser, in which nothing else is drawn: the first film goes before.
+const film = new Promise(resolve => {
+  if (document.querySelector('.rt-player[data-loads]')) return resolve();
+  document.addEventListener('rt-frame', resolve, { once: true });
+  setTimeout(resolve, 6000);
+});
+async function plotly(src) {
+  await film;
   window.rtPlotly = window.rtPlotly || new Promise((resolve, reject) => {
     const script = document.createElement('script');
     script.src = src; script.onload = () => resolve(window.Plotly); script.onerror = reject;

@@ -38,6 +38,7 @@ from .scrub_tab import range_of_starts
 HORIZON = 64
 WINDOW = HORIZON // 2  # the verdict is read from the second half
 PLAYER = "rt-compare-player"
+SEEN = 6  # what `look` gives
 # pairs of shipped models that are worth a click, as far as both are there
 MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),

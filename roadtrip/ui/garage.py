@@ -14,7 +14,8 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -232,13 +233,20 @@ cores = threading.Lock()
 
 
 def in_turns(stream: Iterator[T]) -> Iterator[T]:
-    """The items of a stream, each made while nothing else is computed here; on a borrowed GPU, as they come."""
-    while True:
-        with nullcontext() if BORROWED else cores:
-            item = next(stream, None)
-        if item is None:
-            return
-        yield item
+    """The items of a stream, each made while nothing else is computed here; on a borrowed GPU, as they come.
+
+    All of them in one thread: gradio asks for each in whichever is free, and OpenMP has a team of its own for each.
+    """
+    if BORROWED:
+        yield from stream
+        return
+    with ThreadPoolExecutor(1, "training") as thread:
+        while True:
+            with cores:
+                item = thread.submit(next, stream, None).result()
+            if item is None:
+                return
+            yield item
 
 
 @lru_cache(maxsize=8)

@@ -52,9 +52,14 @@ def build() -> gr.Blocks:
         key = gr.BrowserState(None, storage_key="roadtrip")
         asked: list[Any] = [*menus, compare.start, scrub.start, scrub.horizon, train.recipe.name]
         asked += [train.recipe.seconds, train.recipe.seed]
-        arrival = page.load(arrive, [garage, key], [garage, key, *asked, *train.outputs, *train.recipe.filled], **quiet)
+        arrival = page.load(
+            arrive,
+            [garage, key],
+            [garage, key, *compare.draw["outputs"], *asked, *train.outputs, *train.recipe.filled],
+            **quiet,
+        )
         later = arrival
-        for picture in (compare.draw, scrub.draw, train.film.draw, scrub.draw_strip):
+        for picture in (scrub.draw, train.film.draw, scrub.draw_strip):
             later = later.then(**picture)  # one after the other: they share the cores
         for name, tab in zip(TABS, (compare_page, train_page, scrub_page)):
             tab.select(None, js=f"() => {{ window.rtTab('{name}') }}", **quiet)
@@ -86,8 +91,8 @@ def shares(tab: str, parts: dict[str, Any]) -> None:
 
 
 def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
-    """The visitor's own garage, menus and ranges of starts as the link asks for them, and the run that was trained last;
-    what the link asks for and is not there is as it would be without it."""
+    """The visitor's own garage, what Compare shows, menus and ranges of starts as the link asks for them, and the run
+    that was trained last; what the link asks for and is not there is as it would be without it."""
     garage, key = park(garage, key)
     asked = dict(request.query_params) if request else {}
     names = garage.model_names()
@@ -118,7 +123,11 @@ def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
         gr.update(value=seed) if seed is not None and seed < 2**31 else gr.skip(),
     ]
     menus = [gr.update(choices=roads, value=film) for film in (*films, ROAD)]
-    return [garage, key, *chosen, *menus, *starts, *rest, *train_tab.found_again(garage), *fields]
+    try:
+        seen = compare_tab.look(garage, str(opening[0]), str(opening[1]), films[0], starts[0]["value"], False)
+    except (gr.Error, KeyError):  # without a model there is nothing to see
+        seen = (gr.skip(),) * compare_tab.SEEN
+    return [garage, key, *seen, *chosen, *menus, *starts, *rest, *train_tab.found_again(garage), *fields]
 
 
 def _whole(text: str | None) -> int | None:
