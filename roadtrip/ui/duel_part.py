@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -29,15 +29,21 @@ def run(
             if one == other or not {one, other} <= RECIPES.keys():
                 raise RoadtripError("Choose two different versions.")
             steps = max(1, min(MOST_STEPS, round(number(steps, "how many steps to train"))))
-            both = [begun(garage, film_name, "", RECIPES[name], seed) for name in (one, other)]
-            plans = [(t.recipe, t.film, t.seed, None) for t in both]
-            with closing(looks(plans, None, steps)) as stream:  # type: ignore[type-var, arg-type]
-                for i, look in in_turns(stream):
-                    both[i].take(garage, look)
-                    yield _shown(both)
+            yield from in_turns(_run(garage, film_name, (one, other), steps, seed))
         except RoadtripError as error:
             yield plain(str(error)), gr.skip(), gr.skip()  # it stays on the page when the message has gone
             raise
+
+
+def _run(
+    garage: Garage, film_name: str, names: tuple[str, str], steps: int, seed: float
+) -> Generator[tuple[Any, Any, Any]]:
+    both = [begun(garage, film_name, "", RECIPES[name], seed) for name in names]
+    plans = [(t.recipe, t.film, t.seed, None) for t in both]
+    with closing(looks(plans, None, steps)) as stream:  # type: ignore[type-var, arg-type]
+        for i, look in stream:
+            both[i].take(garage, look)
+            yield _shown(both)
 
 
 def _shown(both: list[Training]) -> tuple[str, Any, Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..film import spread
 from ..pictures import sheet
-from .garage import ROAD, ROADS, Garage, open_upload, plain, told
+from .garage import ROAD, ROADS, Garage, alone, open_upload, plain, told
 
 COLUMNS, ON_SHEET = 8, 16  # of the contact sheet
 
@@ -19,24 +19,26 @@ COLUMNS, ON_SHEET = 8, 16  # of the contact sheet
 def look(garage: Garage, name: str, gap: str) -> tuple[str, str]:
     """(what the film is, pictures of it and of its gap). A gap that is none is said there, where it is being written."""
     with told():
-        garage.film(name)  # that it has gone is no fault of the gap
-        try:
-            film = garage.film(name, gap)
-        except RoadtripError as error:
-            return plain(str(error)), ""
-        starts = film.starts(3, "train", 0.2)
-        if not len(starts):
-            return f"{plain(film.describe().sentence())} No three frames in a row are that far apart.", ""
-        three = film.clips(starts[len(starts) // 2].view(1), 3)[0]
-        all_of_it = film.frames[spread(film.starts(1, "all"), ON_SHEET)]
-        return plain(film.describe().sentence()), "".join(
-            [
-                _picture(
-                    three, 3, "f1 f2 f3, three frames one gap apart: from the first two, the third is to be guessed"
-                ),
-                _picture(all_of_it, COLUMNS, "the whole film, from beginning to end"),
-            ]
-        )
+        return alone(_look, garage, name, gap)
+
+
+def _look(garage: Garage, name: str, gap: str) -> tuple[str, str]:
+    garage.film(name)  # that it has gone is no fault of the gap
+    try:
+        film = garage.film(name, gap)
+    except RoadtripError as error:
+        return plain(str(error)), ""
+    starts = film.starts(3, "train", 0.2)
+    if not len(starts):
+        return f"{plain(film.describe().sentence())} No three frames in a row are that far apart.", ""
+    three = film.clips(starts[len(starts) // 2].view(1), 3)[0]
+    all_of_it = film.frames[spread(film.starts(1, "all"), ON_SHEET)]
+    return plain(film.describe().sentence()), "".join(
+        [
+            _picture(three, 3, "f1 f2 f3, three frames one gap apart: from the first two, the third is to be guessed"),
+            _picture(all_of_it, COLUMNS, "the whole film, from beginning to end"),
+        ]
+    )
 
 
 def _picture(frames: Any, columns: int, said: str) -> str:

@@ -13,9 +13,9 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -157,7 +157,7 @@ def shipped_names() -> list[str]:
 
 
 def shipped(name: str) -> NextFrame:
-    return _shipped(str(checkpoints() / name))
+    return alone(_shipped, str(checkpoints() / name))
 
 
 def recipe_of(model: NextFrame) -> str:
@@ -227,26 +227,34 @@ def real_after(film: Film, start: int, horizon: int) -> Tensor:
     return film.frames[start + 2 * film.gap : last : film.gap]
 
 
-# One computation at a time: OpenMP threads spin while they wait, so a rollout beside a training on two cores takes ten
-# times as long as one after the other. A training lets go of it at each report.
-cores = threading.Lock()
+# One computation at a time, and all of them in one thread. OpenMP's threads spin while they wait for each other, so a
+# rollout beside a training on two cores takes ten times as long as one after the other; and it keeps a team for every
+# thread that ever computed and, once they are more than the cores, puts them to sleep between any two operations, which
+# halves the steps a second.
+_computing = ThreadPoolExecutor(1, "computing")
 
 
-def in_turns(stream: Iterator[T]) -> Iterator[T]:
-    """The items of a stream, each made while nothing else is computed here; on a borrowed GPU, as they come.
+def alone(function: Callable[..., T], *arguments: Any) -> T:
+    """function(*arguments) while nothing else is computed here; on a borrowed GPU, at once."""
+    if BORROWED or threading.current_thread().name.startswith("computing"):
+        return function(*arguments)
+    return _computing.submit(function, *arguments).result()
 
-    All of them in one thread: gradio asks for each in whichever is free, and OpenMP has a team of its own for each.
-    """
-    if BORROWED:
-        yield from stream
-        return
-    with ThreadPoolExecutor(1, "training") as thread:
-        while True:
-            with cores:
-                item = thread.submit(next, stream, None).result()
-            if item is None:
-                return
-            yield item
+
+def in_turns(stream: Generator[T]) -> Iterator[T]:
+    """The items of a stream, each computed `alone`; between two, others get their turn. The next is begun before one is
+    handed on, as gradio takes its time with each; closing this waits for it."""
+    with closing(stream):
+        if BORROWED:
+            yield from stream
+            return
+        coming = _computing.submit(next, stream, None)
+        try:
+            while (item := coming.result()) is not None:
+                coming = _computing.submit(next, stream, None)
+                yield item
+        finally:
+            coming.exception()
 
 
 @lru_cache(maxsize=8)
@@ -256,10 +264,9 @@ def _known_look(look: Callable[..., T], folder: str, choices: tuple[Any, ...]) -
 
 def shared_look(look: Callable[..., T], garage: Garage, *choices: Any) -> T:
     """look(garage, *choices), remembered for all visitors where nothing of this one's own is chosen."""
-    with cores:
-        if (garage.models.keys() | garage.films.keys()).intersection(choices):
-            return look(garage, *choices)
-        return _known_look(look, str(checkpoints()), choices)
+    if (garage.models.keys() | garage.films.keys()).intersection(choices):
+        return alone(look, garage, *choices)
+    return alone(_known_look, look, str(checkpoints()), choices)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

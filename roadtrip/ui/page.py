@@ -11,7 +11,7 @@ import gradio as gr
 
 from ..recipes import RECIPES
 from . import compare_tab, recipe_part, scrub_tab, train_tab
-from .garage import ROAD, Garage, park
+from .garage import ROAD, Garage, alone, park
 from .player import plotly_folder
 from .scrub_tab import range_of_starts
 
@@ -94,7 +94,10 @@ def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
     """The visitor's own garage, what Compare shows, menus and ranges of starts as the link asks for them, and the run
     that was trained last; what the link asks for and is not there is as it would be without it."""
     garage, key = park(garage, key)
-    asked = dict(request.query_params) if request else {}
+    return [garage, key, *alone(_arrived, garage, dict(request.query_params) if request else {})]
+
+
+def _arrived(garage: Garage, asked: dict[str, str]) -> list[Any]:
     names = garage.model_names()
     tab = asked.get("tab", TABS[0])
     opening = [
@@ -127,7 +130,7 @@ def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
         seen = compare_tab.look(garage, str(opening[0]), str(opening[1]), films[0], starts[0]["value"], False)
     except (gr.Error, KeyError):  # without a model there is nothing to see
         seen = (gr.skip(),) * compare_tab.SEEN
-    return [garage, key, *seen, *chosen, *menus, *starts, *rest, *train_tab.found_again(garage), *fields]
+    return [*seen, *chosen, *menus, *starts, *rest, *train_tab.found_again(garage), *fields]
 
 
 def _whole(text: str | None) -> int | None:
@@ -144,6 +147,8 @@ def warm_up() -> None:
             compare_tab.look(garage, left, right, ROAD, first, False)
             first = range_of_starts(garage, model, ROAD)["value"]
             scrub_tab.look(garage, model, ROAD, first, 64, False)
+        for _ in train_tab.run(garage, ROAD, "", "v1", "", 1, 0):
+            pass  # what a training needs for the first time takes seconds to load
 
 
 def refresh(garage: Garage, left: str, right: str, model: str, *films: str) -> list[Any]:

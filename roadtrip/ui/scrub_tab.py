@@ -20,7 +20,7 @@ from .garage import (
     ROAD,
     ROADS,
     Garage,
-    cores,
+    alone,
     elsewhere,
     first_start,
     held_out_starts,
@@ -126,19 +126,27 @@ def _how_it_moves(y: Any, film: Film) -> str:
 def range_of_starts(garage: Garage, model_name: str, film_name: str, horizon: int = 64) -> Any:
     """The slider over start frames for this model and film."""
     with told():
-        model = garage.model(model_name)
-        film = garage.film_for(film_name, model)
-        starts = held_out_starts(film, model)
-        return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), value=first_start(film, model, horizon))
+        return alone(_range_of_starts, garage, model_name, film_name, horizon)
+
+
+def _range_of_starts(garage: Garage, model_name: str, film_name: str, horizon: int) -> Any:
+    model = garage.model(model_name)
+    film = garage.film_for(film_name, model)
+    starts = held_out_starts(film, model)
+    return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), value=first_start(film, model, horizon))
 
 
 def strip_of(garage: Garage, model_name: str, film_name: str) -> Any:
     """Pictures of the starts that there are for this model and film."""
     with told():
-        model = garage.model(model_name)
-        film = garage.film_for(film_name, model)
-        starts = spread(held_out_starts(film, model), ON_STRIP)
-        return pictures(film.frames[starts], starts.tolist())
+        return alone(_strip_of, garage, model_name, film_name)
+
+
+def _strip_of(garage: Garage, model_name: str, film_name: str) -> Any:
+    model = garage.model(model_name)
+    film = garage.film_for(film_name, model)
+    starts = spread(held_out_starts(film, model), ON_STRIP)
+    return pictures(film.frames[starts], starts.tolist())
 
 
 def picked(event: gr.EventData) -> Any:
@@ -151,7 +159,7 @@ def take_checkpoint(garage: Garage, file: str | None) -> Any:
     with told():
         if not file:
             raise RoadtripError("Choose a model.safetensors first; the download in Train holds one.")
-        model = load(file)
+        model = alone(load, file)
         facts = model.provenance
         name = (
             f"{recipe_of(model) or 'a model'}, seed {facts.get('seed', '?')}, {facts.get('step', '?')} steps (uploaded)"
@@ -167,8 +175,7 @@ def export(garage: Garage, model_name: str, film_name: str, start: float, horizo
         model = garage.model(model_name)
         film = garage.film_for(film_name, model)
         first = nearest(held_out_starts(film, model), start)
-        with cores:
-            y = rollout(model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
+        y = alone(rollout, model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
         return str(write(garage.outbox() / f"rollout{FORMATS[kind]}", y))
 
 

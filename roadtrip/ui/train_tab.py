@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -130,8 +130,7 @@ def _told(garage: Garage, training: Callable[[], Training], seconds: float) -> I
         try:
             seconds = min(number(seconds, "how many seconds to train"), LONGEST)
             yield READY, *NOTHING_NEW
-            garage.unfinished = training()
-            yield from _run(garage, garage.unfinished, seconds)
+            yield from in_turns(_run(garage, training, seconds))
         except RoadtripError as error:
             yield plain(str(error)), *NOTHING_NEW  # it stays on the page when the message has gone
             raise
@@ -167,11 +166,12 @@ def _last(garage: Garage) -> Training:
     return last
 
 
-def _run(garage: Garage, training: Training, seconds: float) -> Iterator[tuple[Any, ...]]:
+def _run(garage: Garage, begin: Callable[[], Training], seconds: float) -> Generator[tuple[Any, ...]]:
+    garage.unfinished = training = begin()
     progress = training.latest.progress if training.latest else None
     plan = training.recipe, training.film, training.seed, progress
     with closing(looks([plan], seconds, None)) as stream:  # type: ignore[type-var]
-        for _, look in in_turns(stream):
+        for _, look in stream:
             training.take(garage, look)
             yield shown(training)
 
