@@ -219,7 +219,7 @@ def test_stop_keeps_what_was_learned(served):
     for _ in range(3):
         next(running)
     assert garage.training and train_tab.queued() == train_tab.WAITING
-    assert scrub_tab.look(garage, *garage.models, ROAD, 1300, 4, False)[0]["frames"] == 4  # while it trains
+    assert scrub_tab.look(garage, "v1", ROAD, 1301, 5, False)[0]["frames"] == 5  # while it trains
     running.close()
     (name,) = garage.models
     assert not garage.training and train_tab.queued() == train_tab.READY
