@@ -1,7 +1,8 @@
 """Builds docs/findings.md and its figures from checkpoints/results.json alone: `make findings`.
 
 The prose is in docs/findings.template.md. In it {{…}} stands for what the table says, and each becomes a link to the
-row that it came from. TABLE is a film, or film+setting (scenery+output=change); SETTING is the part after the film.
+row that it came from. TABLE is a film, or film+setting (scenery+output=change), where another number of steps than the
+study's own is part of the setting (scenery+output=picture+steps=2400); SETTING is the part after the film.
 
     {{pair TABLE R}}  {{pair TABLE R range}}  {{pair TABLE verdicts}}     median, least and most, verdicts over seeds
     {{p pair v2 R SETTING}}  {{p pair v2 oscillates SETTING}}             an adjusted p value; no SETTING is the arms' own
@@ -27,12 +28,16 @@ FIRST_OTHER_SEED = 100  # seeds from here on chose the setting and are in no tab
 
 
 def is_main(row: Row) -> bool:
-    """Whether a row is of a published table: at the study's steps and size, of a seed that chose nothing."""
-    return (row["steps"], tuple(row["size"])) == (STEPS, SIZE) and row["seed"] < FIRST_OTHER_SEED
+    """Whether a row is of a published table: at the study's size, of a seed that chose nothing."""
+    return tuple(row["size"]) == SIZE and row["seed"] < FIRST_OTHER_SEED
+
+
+def setting_of(setting: str, steps: int) -> str:
+    return "+".join([*setting.split(), *([f"steps={steps}"] if steps != STEPS else [])])
 
 
 def table_of(film: str, setting: str) -> str:
-    return "+".join([film, *setting.split()])
+    return "+".join(filter(None, [film, setting]))
 
 
 class Findings:
@@ -41,7 +46,9 @@ class Findings:
     def __init__(self, rows: list[Row]):
         self.all = rows
         self.rows = [row for row in rows if is_main(row)]
-        self.groups = {(g.arm, table_of(g.film, g.setting)): g for g in evidence.groups(self.rows)}
+        self.groups = {
+            (g.arm, table_of(g.film, setting_of(g.setting, g.steps))): g for g in evidence.groups(self.rows)
+        }
         self.figures: dict[str, dict[str, Any]] = {}
 
     def __call__(self, asked: str) -> str:
@@ -72,10 +79,10 @@ class Findings:
         raise SystemExit(f"The template asks for {asked!r}, which there is no answer to.")
 
     def of(self, table: str) -> list[Row]:
-        return [row for row in self.rows if table_of(row["film"], row["setting"]) == table]
+        return [row for row in self.rows if table_of(row["film"], setting_of(row["setting"], row["steps"])) == table]
 
     def at(self, setting: str) -> list[Row]:
-        return [row for row in self.rows if row["setting"] == setting.replace("+", " ")]
+        return [row for row in self.rows if setting_of(row["setting"], row["steps"]) == setting]
 
     def group(self, arm: str, table: str) -> evidence.Group:
         if (arm, table) not in self.groups:
