@@ -275,12 +275,15 @@ def _centre(w: int, h: int, width: int, height: int) -> tuple[float, float, floa
 
 
 def _rgb(image: Image) -> Image:
-    """Any mode to 8-bit RGB: 16 bits are scaled, not cut off; what is transparent becomes black."""
+    """Any mode to 8-bit RGB: 16 bits and floats in [0, 1] are scaled, not cut off; what is transparent becomes black."""
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        top = 65535 if image.mode.startswith("I;16") or values.max(initial=0) > 255 else 255
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+        brightest = values.max(initial=0)
+        top = 65535 if image.mode.startswith("I;16") or brightest > 255 else 255
+        if image.mode == "F" and brightest <= 1:
+            top = 1
         return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))

@@ -135,6 +135,17 @@ def test_every_orientation_shows_the_same(tmp_path, mode):
     assert (frames.int() - torch.from_numpy(values).int()).abs().max() <= 2
 
 
+def test_float_stills_from_0_to_1_are_not_black(tmp_path):
+    values = np.linspace(0, 1, 80, dtype=np.float32)[None].repeat(48, 0)
+    folder = tmp_path / "trip"
+    folder.mkdir()
+    values[0, 0] = np.nan
+    for i in range(3):
+        Image.fromarray(values).save(folder / f"{i}.tif")
+    frames = rt.open_film(folder, SIZE, gap=1).frames
+    assert (frames[0, :, 24].int() - torch.linspace(0, 255, 80).int()).abs().max() <= 2
+
+
 @pytest.mark.parametrize("size", [(300, 100), (100, 300), (4000, 2600)])
 def test_centre_crop_is_not_stretched(tmp_path, size):
     """A centred square stays a square."""
