@@ -46,9 +46,7 @@ class Findings:
     def __init__(self, rows: list[Row]):
         self.all = rows
         self.rows = [row for row in rows if is_main(row)]
-        self.groups = {
-            (g.arm, table_of(g.film, setting_of(g.setting, g.steps))): g for g in evidence.groups(self.rows)
-        }
+        self.groups = {(g.arm, table_of(g.film, setting_of(g.setting, g.steps))): g for g in evidence.groups(self.rows)}
         self.figures: dict[str, dict[str, Any]] = {}
 
     def __call__(self, asked: str) -> str:
