@@ -24,12 +24,11 @@ from roadtrip.ui import charts
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "checkpoints" / "results.json"
-FIRST_OTHER_SEED = 100  # seeds from here on chose the setting and are in no table
 
 
 def is_main(row: Row) -> bool:
     """Whether a row is of a published table: at the study's size, of a seed that chose nothing."""
-    return tuple(row["size"]) == SIZE and row["seed"] < FIRST_OTHER_SEED
+    return tuple(row["size"]) == SIZE and row["seed"] < evidence.FIRST_OTHER_SEED
 
 
 def setting_of(setting: str, steps: int) -> str:
@@ -73,7 +72,8 @@ class Findings:
                 return _link(_number(self.spread(arm, table, measure)[0]), _anchor(arm, table))
             case [arm, table, measure, "range"]:
                 spread = self.spread(arm, table, measure)
-                return _link(f"{_number(spread[1])} to {_number(spread[2])}", _anchor(arm, table))
+                ends = dict.fromkeys([_number(spread[1]), _number(spread[2])])
+                return _link(" to ".join(ends), _anchor(arm, table))
         raise SystemExit(f"The template asks for {asked!r}, which there is no answer to.")
 
     def of(self, table: str) -> list[Row]:

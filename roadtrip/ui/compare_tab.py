@@ -42,7 +42,8 @@ SEEN = 6  # what `look` gives
 # pairs of shipped models that are worth a click, as far as both are there
 MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),
-    ("Where it flips", "post-flip", "v3-single"),
+    ("The post's network", "post-pair", "post-single"),
+    ("Where it flips", "post-flip", "post-single"),
     ("v1 and v2", "v1", "v2"),
     ("A memory", "lstm", "v2"),
 ]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..evidence import Group, groups
+from ..evidence import FIRST_OTHER_SEED, Group, groups, median_seed
 from ..study import Row, is_model_of, read_results
 from .charts import MEASURES, clocks, onsets, seeds_of_arms
 from .garage import checkpoints, plain, shipped, shipped_names, told
@@ -79,8 +79,7 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
 
 
 def standing() -> str:
-    """Of each shipped model that is a run of the study: which, and how its other seeds ended. It was picked for what it
-    shows, and that has to be said beside it."""
+    """Of each shipped model that is a run of the study: which, why this one, and how its other seeds ended."""
     said = []
     for name in shipped_names():
         row, rows = next(
@@ -88,10 +87,15 @@ def standing() -> str:
         )
         if row is None:
             continue
-        alike = [r["verdict"] == row["verdict"] for r in rows if r["arm"] == row["arm"]]
+        others = [r for r in rows if r["arm"] == row["arm"]]
+        alike = sum(r["verdict"] == row["verdict"] for r in others)
+        ruled = [r for r in others if r["seed"] < FIRST_OTHER_SEED]
+        why = f"it {plain(row['verdict'])}"
+        if row["seed"] < FIRST_OTHER_SEED and median_seed(ruled) == row:
+            why = f"its R is the median of {len(ruled)} seeds; it {plain(row['verdict'])}"
         said.append(
             f"*{plain(name)}* is a run of the study below ({plain(row['arm'])}, seed {row['seed']}, {row['steps']} steps, "
-            f"{plain(row['setting'])}), shipped because it {plain(row['verdict'])}: {sum(alike)} of {len(alike)} seeds do."
+            f"{plain(row['setting'])}), shipped because {why}: {alike} of {len(others)} seeds do."
         )
     return " ".join(said)
 
