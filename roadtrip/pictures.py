@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -40,9 +40,10 @@ def sheet(frames: Tensor, columns: int, scale: int = 1) -> Image:
     return images(make_grid(as_float(frames), nrow=columns, padding=2)[None], scale)[0]
 
 
-def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3) -> Path:
-    """Writes frames [T, 3, H, W] as what the name ends in: .mp4, .gif, .webp (lossless) or .png (a strip of all).
+def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3, quality: int | None = None) -> Path:
+    """Writes frames [T, 3, H, W] as what the name ends in: .mp4, .gif, .webp or .png (a strip of all).
 
+    quality: of .webp, 0 … 100; None is lossless.
     Raises RoadtripError for another ending, a rate outside 0.1 … 120 or a scale outside 1 … 16.
     """
     path = Path(path)
@@ -58,7 +59,8 @@ def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3) -> P
             sheet(frames, min(len(frames), 8), scale).save(file)
         else:
             first, *rest = images(frames, scale)
-            first.save(file, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, lossless=True)
+            how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality}
+            first.save(file, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **how)
     return path
 
 

@@ -15,6 +15,8 @@ if CHROMIUM is None and os.environ.get("CI") != "true":
 
 from playwright.sync_api import sync_playwright
 
+from roadtrip.ui.page import OPENING
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -71,6 +73,24 @@ def test_opens_on_a_result(page, served):
     for tab in ("Train", "Scrub", "Compare"):
         page.get_by_role("tab", name=tab).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_film_runs_before_the_page_has_come_alive(browser, served):
+    deadline = time.monotonic() + 60
+    while OPENING.stat().st_size < 1000 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.goto(served, wait_until="commit")
+    assert (
+        page.wait_for_selector("#rt-opening img").evaluate("image => image.decode().then(() => image.naturalWidth)")
+        > 90
+    )
+    player(page, "rt-compare-player")
+    page.wait_for_selector("#rt-opening", state="detached")
+    page.goto(f"{served}?tab=scrub", wait_until="commit")
+    player(page, "rt-scrub-player")
+    assert page.locator("#rt-opening").count() == 0
+    page.close()
 
 
 def test_scrubbing_asks_the_server_for_nothing(page):

@@ -6,15 +6,19 @@ Puts what measure.py found into words; computes no number itself.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from .. import measure
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
+from ..pictures import write
 from ..teacher_forcing import as_float, rollout
 from . import duel_part, study_part
 from .charts import distances, lag_profiles, spectra, step_sizes
@@ -103,6 +107,16 @@ def _look(garage: Garage, left: str, right: str, film_name: str, start: float, l
     real_profile = list(measure.oscillation(real[-WINDOW:], around[left]).lag_profile) if enough else None
     lags = drawn(lag_profiles(profiles, recipes, real_profile))
     return shown, *charts, lags, spectrum, in_words(found, around[left]) + notes
+
+
+def write_film(file: Path, garage: Garage, left: str, right: str, film_name: str, start: int) -> None:
+    """The beginning of both rollouts and of the real film side by side, as one small moving picture."""
+    models = [garage.model(name) for name in (left, right)]
+    films = [garage.film_for(film_name, model) for model in models]
+    real = real_after(films[0], start, WINDOW)
+    views = [*(_driven(model, film, start)[: len(real)] for model, film in zip(models, films)), as_float(real)]
+    height, width = real.shape[-2:]
+    write(file, torch.cat([interpolate(view, (height, width)) for view in views], -1), fps=6, scale=1, quality=75)
 
 
 def _driven(model: NextFrame, film: Film, start: int) -> Tensor:

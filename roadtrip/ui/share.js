@@ -1,8 +1,10 @@
 // The address in the browser says what is shown, so that a link to it opens on the same: tab, models, film, start,
 // horizon, recipe, seed; and of the tab's player the frame and the speed. Nothing here asks the server.
 (() => {
-  const known = {}, asked = Object.fromEntries(new URLSearchParams(location.search));
+  const asked = Object.fromEntries(new URLSearchParams(location.search));
   let tab = asked.tab || 'compare', waiting = null;
+  // what a link asks for stays in the address until the page has it: the server reads it there, and not at once
+  const known = { [tab]: { ...asked, tab: null } };
   // the tab is opened here: from the server it would take a visitor back who has opened another one meanwhile
   const open = tries => {
     const button = [...document.querySelectorAll('[role=tab]')].find(b => b.textContent.trim().toLowerCase() === asked.tab);
@@ -14,7 +16,7 @@
   const write = () => {
     waiting = waiting || setTimeout(() => {  // at most four times a second, while a film plays too
       waiting = null;
-      const values = Object.entries({ tab, ...known[tab] }).filter(([, v]) => v !== null && v !== undefined && v !== '');
+      const values = Object.entries({ ...known[tab], tab }).filter(([, v]) => v !== null && v !== undefined && v !== '');
       const query = new URLSearchParams(values.map(([k, v]) => [k, String(v)]));
       if (`?${query}` !== location.search) history.replaceState(null, '', `?${query}`);
     }, 250);
