@@ -42,6 +42,7 @@ SLIDE = """async ({player, times}) => {
 # when the opening film was painted, as the browser's own clock has it
 PAINTED = """() => new Promise(resolve => new PerformanceObserver(list => resolve(list.getEntries()[0].renderTime))
   .observe({type: 'element', buffered: true}))"""
+FETCHED = "performance.getEntries().filter(e => e.transferSize).map(e => [e.name, e.transferSize])"
 SERVE = """
 import app
 _, address, _ = app.launch(prevent_thread_lock=True, quiet=True)
@@ -83,15 +84,9 @@ def slides(page: Any, what: str) -> None:
 
 def first_picture(browser: Any, address: str) -> None:
     page = browser.new_page(viewport={"width": 1440, "height": 1000})
-    sizes: dict[str, int] = {}
-    names: dict[str, str] = {}
-    network = page.context.new_cdp_session(page)
-    network.send("Network.enable")
-    network.on("Network.responseReceived", lambda e: names.update({e["requestId"]: e["response"]["url"]}))
-    network.on("Network.dataReceived", lambda e: add(sizes, names, e["requestId"], e["encodedDataLength"]))
     page.goto(address, wait_until="commit")
     opened = page.evaluate(PAINTED)
-    first = beside(sizes)
+    first = beside(page)
     page.wait_for_function(
         "document.querySelector('#rt-compare-player [data-testid=player]')?.dataset.loads >= 1", timeout=90_000
     )
@@ -102,19 +97,16 @@ def first_picture(browser: Any, address: str) -> None:
         flush=True,
     )
     print(
-        f"loaded by then beside Gradio's and Plotly's own files: {first / 1e6:.2f} and {beside(sizes) / 1e6:.2f} MB",
+        f"loaded by then beside Gradio's and Plotly's own files: {first / 1e6:.2f} and {beside(page) / 1e6:.2f} MB",
         flush=True,
     )
     page.close()
 
 
-def beside(sizes: dict[str, int]) -> int:
-    return sum(n for url, n in sizes.items() if not ("/assets/" in url or "/static/" in url or "plotly" in url))
-
-
-def add(sizes: dict[str, int], names: dict[str, str], request: str, size: int) -> None:
-    url = names.get(request, "?")
-    sizes[url] = sizes.get(url, 0) + size
+def beside(page: Any) -> int:
+    """Bytes that this page has fetched, but for Gradio's and Plotly's own files."""
+    theirs = ("/assets/", "/static/", "plotly", "data:")  # and what was in an answer already
+    return sum(n for url, n in page.evaluate(FETCHED) if not any(part in url for part in theirs))
 
 
 def steps_in_the_app(address: str, recipe: str, seconds: float) -> int:

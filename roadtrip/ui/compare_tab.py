@@ -6,7 +6,6 @@ Puts what measure.py found into words; computes no number itself.
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -109,14 +108,15 @@ def _look(garage: Garage, left: str, right: str, film_name: str, start: float, l
     return shown, *charts, lags, spectrum, in_words(found, around[left]) + notes
 
 
-def write_film(file: Path, garage: Garage, left: str, right: str, film_name: str, start: int) -> None:
-    """The beginning of both rollouts and of the real film side by side, as one small moving picture."""
+def opening_film(garage: Garage, left: str, right: str, film_name: str, start: int) -> bytes:
+    """The beginning of both rollouts and of the real film side by side, as one small webp that moves."""
     models = [garage.model(name) for name in (left, right)]
     films = [garage.film_for(film_name, model) for model in models]
     real = real_after(films[0], start, WINDOW)
     views = [*(_driven(model, film, start)[: len(real)] for model, film in zip(models, films)), as_float(real)]
     height, width = real.shape[-2:]
-    write(file, torch.cat([interpolate(view, (height, width)) for view in views], -1), fps=6, scale=1, quality=75)
+    wide = torch.cat([interpolate(view, (height, width)) for view in views], -1)
+    return write(garage.outbox() / "opening.webp", wide, fps=6, scale=1, quality=60).read_bytes()
 
 
 def _driven(model: NextFrame, film: Film, start: int) -> Tensor:

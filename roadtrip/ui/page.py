@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
 
-from ..pictures import write
 from ..recipes import RECIPES
 from . import compare_tab, recipe_part, scrub_tab, train_tab
 from .garage import ROAD, Garage, alone, park
+from .opening import opens_on
 from .player import plotly_folder
 from .scrub_tab import range_of_starts
 
 CSS = (Path(__file__).parent / "style.css").read_text()
-_own = tempfile.TemporaryDirectory(prefix="roadtrip-")
-OPENING = Path(_own.name) / "opening.webp"  # the film that runs while the page is being loaded (see opening.js)
-_opens = (Path(__file__).parent / "opening.js").read_text().replace("OPENING", f"gradio_api/file={OPENING.as_posix()}")
-HEAD = f"<script>{(Path(__file__).parent / 'share.js').read_text()}</script><script>{_opens}</script>"
+HEAD = f"<script>{(Path(__file__).parent / 'share.js').read_text()}</script>"
 TABS = ("compare", "train", "scrub")
 HELLO = """# Roadtrip
 **Can a network that sees two frames of a road trip drive on by itself, and why does it start to flip?**
@@ -40,8 +35,7 @@ def theme() -> gr.themes.Base:
 
 
 def build() -> gr.Blocks:
-    write(OPENING, torch.zeros(1, 3, 1, 1), scale=1)
-    gr.set_static_paths([plotly_folder(), OPENING.parent])
+    gr.set_static_paths([plotly_folder()])
     # files that were made for download go an hour after they were
     with gr.Blocks(title="Roadtrip", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         garage = gr.State(Garage())
@@ -152,7 +146,7 @@ def warm_up() -> None:
         if left and right and model:
             first = range_of_starts(garage, left, ROAD)["value"]
             compare_tab.look(garage, left, right, ROAD, first, False)
-            alone(compare_tab.write_film, OPENING, garage, left, right, ROAD, first)
+            opens_on(alone(compare_tab.opening_film, garage, left, right, ROAD, first))
             first = range_of_starts(garage, model, ROAD)["value"]
             scrub_tab.look(garage, model, ROAD, first, 64, False)
         for _ in train_tab.run(garage, ROAD, "", "v1", "", 1, 0):
