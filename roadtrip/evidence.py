@@ -64,7 +64,12 @@ def median_seed(rows: list[Row]) -> Row:
     picked; frozen runs, whose R is undefined, stand below all others, and equal ones go by seed."""
     if not rows:
         raise RoadtripError("There are no runs to pick one from.")
-    ranked = sorted(rows, key=lambda row: (-1.0 if row["R"] is None else row["R"], row["seed"]))
+
+    def place(row: Row) -> tuple[float, int]:
+        R = value_of(row, "R")
+        return (-1.0 if R is None else R), row["seed"]
+
+    ranked = sorted(rows, key=place)
     return ranked[(len(ranked) - 1) // 2]
 
 
@@ -151,12 +156,15 @@ def _differences(a: list[float], b: list[float]) -> np.ndarray:
 def value_of(row: Row, measure: str) -> float | None:
     """A run's own value of one of MEASURES, None where it is undefined; 1 or 0 for a verdict that it has or has not.
 
+    R and N are undefined for a frozen run, however it trembles: ratios of what is too small to see say nothing.
     "returns" is the share of looks while it was trained (12 in the published table, from one start) at which the rollout
     oscillated or cycled: what a run ends as depends on the moment at which it ends, this less.
     """
     if measure == "returns":
         found = [look["verdict"] == "oscillates" or look["verdict"].endswith("-cycle") for look in row["clock"]]
         return statistics.fmean(found) if found else None
+    if measure in ("R", "N") and row["verdict"] == "frozen":
+        return None
     return row[measure] if measure in MEASURES else float(row["verdict"] == measure)
 
 

@@ -171,7 +171,11 @@ def two_modes(frames: Tensor) -> tuple[float | None, int]:
 
 @dataclass(frozen=True)
 class RealFilm:
-    """What real film does over `window` frames: medians over all its windows of that length."""
+    """What real film does over `window` frames: medians over all its windows of that length.
+
+    bands: (5th, 95th percentile) over those windows of R, N, and S and sharpness beside their own medians; a measure
+    that is undefined in all of them has none.
+    """
 
     window: int
     windows: int
@@ -179,6 +183,7 @@ class RealFilm:
     return_ratio: float | None
     nyquist_excess: float
     sharpness: float
+    bands: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -199,9 +204,9 @@ class Oscillation:
 
 
 def real_windows(stretches: list[Tensor], window: int) -> RealFilm:
-    """Medians of D(1), R, N and sharpness over every run of `window` frames of each stretch [M, 3, H, W], uint8 or
-    float in [0, 1]. Raises RoadtripError where no stretch is 16 frames long; shorter windows than asked for are used
-    where film is short, and `window` says so."""
+    """Medians and bands of D(1), R, N and sharpness over every run of `window` frames of each stretch [M, 3, H, W],
+    uint8 or float in [0, 1]. Raises RoadtripError where no stretch is 16 frames long; shorter windows than asked for are
+    used where film is short, and `window` says so."""
     steps, returns, nyquists, sharps = [], [], [], []
     stretches = [s for s in stretches if len(s) >= SHORTEST]
     if not stretches:
@@ -220,6 +225,9 @@ def real_windows(stretches: list[Tensor], window: int) -> RealFilm:
             sharps.append(_sliding_mean(sharpness(x), window))
     step, back, nyquist, sharp = (torch.cat(values).cpu() for values in (steps, returns, nyquists, sharps))
     defined = back[step > STILL]
+    median = {"S": max(step.median().item(), STILL), "sharpness": max(sharp.median().item(), STILL)}
+    spread = {"R": defined, "N": nyquist, "S": step / median["S"], "sharpness": sharp / median["sharpness"]}
+    quantiles = torch.tensor([0.05, 0.95])
     return RealFilm(
         window,
         len(step),
@@ -227,6 +235,7 @@ def real_windows(stretches: list[Tensor], window: int) -> RealFilm:
         defined.median().item() if len(defined) else None,
         nyquist.median().item(),
         sharp.median().item(),
+        {k: tuple(v.double().quantile(quantiles.double()).tolist()) for k, v in spread.items() if len(v)},
     )
 
 

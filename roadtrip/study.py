@@ -177,15 +177,12 @@ def run(job: Job, folder: Path, device: str | None = None, threads: int | None =
     for model in (training.model, training.ema):
         model.provenance = model.provenance | {"step": job.steps, "steps": job.steps}
     averaged = measure(training.ema, film)
-    row = job.key | measure(training.model, film)
+    row = job.key | measure(training.model, film) | of_film(film)
     row |= {
         "ema": {k: averaged[k] for k in (*letters(None), "onset", "psnr")},
         "multiplier": _root(training.model, film),
         "clock": clock,
-        "real": asdict(film_windows(film, HORIZON // 2)),
         "broken": bool(training.broken),
-        "gap": film.gap,
-        "fingerprint": film.fingerprint,
         "command": job.command,
         "seconds": seconds,
         "threads": torch.get_num_threads(),
@@ -203,10 +200,9 @@ def measure(model: NextFrame, film: Film) -> Row:
     """What a row says of a model on held-out film: R, N, S, B … on frames 33–64 of 8 starts (medians; each start's own
     in "starts"), the same in windows of 16 ("onset"), and PSNR in dB at horizons 1, 4, 16 of the model and its
     baselines, means over 32 starts."""
-    clips = film.clips(spread(film.starts(2, "held_out", HELD_OUT), STARTS), 2)
+    clips = _beginnings(film)
     frames = rollout(model, clips[:, 0], clips[:, 1], HORIZON).cpu()
-    late = HORIZON // 2
-    each = [oscillation(y[-late:], film_windows(film, late)) for y in frames]
+    each = _late(frames, film)
     onset = [
         {"frames": [first + 1, first + SHORTEST]} | _letters_of(frames[:, first : first + SHORTEST], film)
         for first in range(0, HORIZON, SHORTEST)
@@ -216,6 +212,31 @@ def measure(model: NextFrame, film: Film) -> Row:
         "onset": onset,
         "psnr": _psnr(model, film),
     }
+
+
+def of_film(film: Film) -> Row:
+    """What a row says of the film alone: what real film does in windows of 32 frames ("real"), and the least and most
+    that linear extrapolation, which needs no network, gets from the starts that a model is measured on ("linear")."""
+    clips = as_float(_beginnings(film))
+    guesses = baselines(clips[:, 0], clips[:, 1], HORIZON, clips[0, 0])["linear"].cpu()
+    found = [letters(o) for o in _late(guesses, film)]
+    known = {k: [o[k] for o in found if o[k] is not None] for k in ("R", "N", "S", "B", "sharpness")}
+    return {
+        "real": asdict(film_windows(film, HORIZON // 2)),
+        "linear": {k: (min(values), max(values)) for k, values in known.items() if values},
+        "gap": film.gap,
+        "fingerprint": film.fingerprint,
+        "source": f"{len(film.frames)} frames of {film.name}",
+    }
+
+
+def _beginnings(film: Film) -> Tensor:
+    return film.clips(spread(film.starts(2, "held_out", HELD_OUT), STARTS), 2)
+
+
+def _late(frames: Tensor, film: Film) -> list[Oscillation]:
+    late = HORIZON // 2
+    return [oscillation(y[-late:], film_windows(film, late)) for y in frames]
 
 
 def _psnr(model: NextFrame, film: Film) -> dict[str, list[float]]:

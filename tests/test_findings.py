@@ -33,7 +33,7 @@ def test_every_row_is_whole():
         assert isinstance(row["seed"], int) and isinstance(row["steps"], int) and len(row["size"]) == 2
         for key in ("R", "N", "S", "B", "switches", "period", "sharpness", "psnr", "verdict", "command", "versions"):
             assert key in row
-        assert row["fingerprint"] and not row["broken"]
+        assert row["fingerprint"] and row["source"].endswith(row["film"].partition(":")[0]) and not row["broken"]
         assert rt.Recipe.from_dict(row["recipe"]).to_dict() == row["recipe"]
         job = study.Job(
             row["arm"], row["film"], row["seed"], row["steps"], tuple(row["size"]), tuple(row["setting"].split())

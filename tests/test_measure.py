@@ -109,6 +109,9 @@ def test_real_windows_are_all_windows():
     real = measure.real_windows([x], 32)
     assert real.windows == 169
     each = [oscillation(x[i : i + 32], x[i : i + 32]) for i in range(0, 169, 8)]
+    low, high = real.bands["R"]
+    assert 0.8 <= sum(low <= o.return_ratio <= high for o in each) / len(each) < 1
+    assert all(low <= 1 <= high for low, high in (real.bands["S"], real.bands["sharpness"]))
     assert real.nyquist_excess == pytest.approx(sorted(o.nyquist_excess for o in each)[len(each) // 2], rel=0.05)
     assert real.return_ratio == pytest.approx(sorted(o.return_ratio for o in each)[len(each) // 2], rel=0.05)
 

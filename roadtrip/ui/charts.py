@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+from ..evidence import value_of
 
 # Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds. A recipe has one everywhere.
 RECIPE = {"v1": "#E69F00", "v2": "#009E73", "v3-pair": "#D55E00", "v3-single": "#0072B2", "lstm": "#CC79A7"}
@@ -197,15 +200,18 @@ def spectra(powers: dict[str, list[float]], recipes: list[str], real: list[float
 
 
 def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
-    """Every seed of every arm as a dot, by a measure of a study's rows of one film; real film is a band, where the
-    measure has a value for it. Seeds for which it is undefined (R of frozen rollouts) stand below the axis."""
+    """Every seed of every arm as a dot, by a measure of a study's rows of one film; real film and linear extrapolation
+    are bands, where the measure has values for them. Seeds for which it is undefined (R of frozen rollouts) stand below
+    the axis."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    known = [row[measure] for row in rows if row[measure] is not None]
+    values = {(row["arm"], row["seed"]): value_of(row, measure) for row in rows}
+    known = [value for value in values.values() if value is not None]
     floor = -0.08 * max([*known, 0.5])
     data = []
     for verdict in dict.fromkeys(row["verdict"] for row in rows):
         colour, symbol = VERDICTS.get(verdict, CYCLE)
         members = [row for row in rows if row["verdict"] == verdict]
+        heights = [values[row["arm"], row["seed"]] for row in members]
         data.append(
             {
                 "type": "scatter",
@@ -213,23 +219,22 @@ def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
                 "name": verdict,
                 # seeds side by side, so that equal values don't hide each other
                 "x": [arms.index(row["arm"]) + 0.12 * (row["seed"] % 5 - 2) for row in members],
-                "y": [floor if row[measure] is None else row[measure] for row in members],
+                "y": [floor if height is None else height for height in heights],
                 "customdata": [[row["arm"], row["seed"], row[measure]] for row in members],
                 "hovertemplate": "%{customdata[0]}, seed %{customdata[1]}: %{customdata[2]}",
                 "marker": {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
             }
         )
-    real = {"R": "return_ratio", "N": "nyquist_excess"}.get(measure)
-    values = [row["real"][real] for row in rows] if real else [1.0] if measure in ("S", "sharpness") else []
-    shapes = [
-        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": v, "y1": v, "line": {"dash": "dash", "color": GREY}}
-        for v in sorted(set(values))
-    ]
-    notes = [
-        {"xref": "paper", "x": 1, "y": v, "text": "real film", "showarrow": False, "xanchor": "right"}
-        | {"yanchor": "bottom", "font": {"color": GREY}}
-        for v in sorted(set(values))
-    ]
+    bands = [("real film, 5–95 %", rows[0]["real"]["bands"], GREY, "right")]
+    bands.append(("linear extrapolation, all starts", rows[0]["linear"], OTHER, "left"))
+    shapes, notes = [], []
+    for name, spread, colour, side in bands:
+        low, high = spread.get(measure, (math.inf, math.inf))
+        if low < 1.5 * max([*known, 0.5]):  # a band far above would press all dots to the floor
+            across = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high, "layer": "below"}
+            shapes.append(across | {"fillcolor": colour, "opacity": 0.22, "line": {"width": 1, "color": colour}})
+            note = {"xref": "paper", "x": float(side == "right"), "y": high, "text": name, "showarrow": False}
+            notes.append(note | {"xanchor": side, "yanchor": "bottom", "font": {"color": colour}})
     ticks = {"tickvals": list(range(len(arms))), "ticktext": arms, "tickangle": -40, "range": [-0.6, len(arms) - 0.4]}
     layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 110}}
     return _figure(data, "", MEASURES[measure], xaxis=ticks, **layout)

@@ -127,9 +127,9 @@ def build() -> Part | None:
     dots = chart("rt-seeds", drawn(seeds_of_arms(tables()[names[0]], "R")))
     words = gr.Markdown(in_words(groups(tables()[names[0]])), elem_classes="rt-note")
     gr.Markdown(
-        "What you see: each dot is one training run, measured on 8 held-out starts; colour and shape are its verdict. The "
-        "broken line is real film. A click on a dot says what it is, and puts its model above where that is shipped. "
-        "`docs/findings.md` has what follows and what does not.",
+        "What you see: each dot is one training run, measured on 8 held-out starts; colour and shape are its verdict. "
+        "The bands are real film and linear extrapolation. A click on a dot says what it is, and puts its model above "
+        "where that is shipped. `docs/findings.md` has what follows and what does not.",
         elem_classes="rt-note",
     )
     picked: list[Any] = [gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")]
