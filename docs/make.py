@@ -4,9 +4,10 @@ The prose is in docs/findings.template.md. In it {{…}} stands for what the tab
 row that it came from. TABLE is a film, or film+setting (scenery+output=change), where another number of steps than the
 study's own is part of the setting (scenery+output=picture+steps=2400); SETTING is the part after the film.
 
+    {{judged single returns}}  {{judged window ends}}                     runs that came back, by what judges them
     {{pair TABLE R}}  {{pair TABLE R range}}  {{pair TABLE verdicts}}     median, least and most, verdicts over seeds
     {{p pair v2 R SETTING}}  {{p pair v2 oscillates SETTING}}             an adjusted p value; no SETTING is the arms' own
-    {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{figure R TABLE}}  {{runs}}  {{hours}}
+    {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{sizes}}  {{judged}}  {{figure R TABLE}}  {{runs}}  {{hours}}
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ def table_of(film: str, setting: str) -> str:
     return "+".join(filter(None, [film, setting]))
 
 
+KINDS = {"nothing": "there is none", "single": "one frame at a time", "window": "two frames or three at once"}
+
+
+def kind_of(row: Row) -> str:
+    recipe = row["recipe"]
+    seen = recipe["judge_frames"] + recipe["judge_context"]
+    return "nothing" if not recipe["gan_weight"] else "single" if seen == 1 else "window"
+
+
 class Findings:
     """What the template may ask for."""
 
@@ -59,7 +69,13 @@ class Findings:
             case ["table", table]:
                 return self.table(table)
             case ["sweep"]:
-                return self.sweep()
+                return self.listed([row for row in self.all if row["seed"] >= evidence.FIRST_OTHER_SEED])
+            case ["sizes"]:
+                return self.listed([row for row in self.all if tuple(row["size"]) != SIZE])
+            case ["judged"]:
+                return self.judged()
+            case ["judged", kind, measure]:
+                return _link(self.counted(kind, measure), f"judged-{kind}")
             case ["comparisons", *setting]:
                 return self.comparisons("+".join(setting))
             case ["figure", measure, table]:
@@ -117,19 +133,37 @@ class Findings:
             )
         return "\n".join(lines)
 
-    def sweep(self) -> str:
-        """The runs that chose a setting: other L1 weights, other seeds."""
-        rows = [r for r in self.all if not is_main(r)]
+    def judged(self) -> str:
+        """All runs by what judges them, and how many came back."""
         lines = [
-            "| film | setting | steps | size | seeds | verdicts | R | S | sharpness | gain at 1, dB |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| what the discriminator sees | arms | runs | came back at some look | ended so |",
+            "|---|---|---|---|---|",
+        ]
+        for kind, words in KINDS.items():
+            arms = dict.fromkeys(row["arm"] for row in self.rows if kind_of(row) == kind)
+            back, ended = self.counted(kind, "returns"), self.counted(kind, "ends")
+            runs = sum(kind_of(row) == kind for row in self.rows)
+            lines.append(f'| <a id="judged-{kind}"></a>{words} | {", ".join(arms)} | {runs} | {back} | {ended} |')
+        return "\n".join(lines)
+
+    def counted(self, kind: str, measure: str) -> str:
+        rows = [row for row in self.rows if kind_of(row) == kind]
+        values = [
+            evidence.value_of(row, "returns") if measure == "returns" else evidence.comes_back(row["verdict"])
+            for row in rows
+        ]
+        return f"{sum(bool(value) for value in values)} of {len(rows)}"
+
+    def listed(self, rows: list[Row]) -> str:
+        """Runs that are in no published table: those that chose a setting, those of another size."""
+        lines = [
+            "| film | arm | setting | steps | size | seeds | verdicts | R | S | sharpness | gain at 1, dB |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for g in sorted(evidence.groups(rows), key=lambda g: (g.film, g.steps, g.setting)):
-            lines.append(
-                f"| {g.film} | {g.setting} | {g.steps} | {g.size[0]}×{g.size[1]} | {', '.join(map(str, g.seeds))} | "
-                f"{_verdicts(g)} | {_range(g.spread['R'])} | {_range(g.spread['S'])} | {_range(g.spread['sharpness'])} | "
-                f"{_range(g.gain)} |"
-            )
+            cells = [g.film, g.arm, g.setting, str(g.steps), "{}×{}".format(*g.size), ", ".join(map(str, g.seeds))]
+            cells += [_verdicts(g), *(_range(g.spread[m]) for m in ("R", "S", "sharpness")), _range(g.gain)]
+            lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
     def comparisons(self, setting: str) -> str:

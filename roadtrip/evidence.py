@@ -161,11 +161,16 @@ def value_of(row: Row, measure: str) -> float | None:
     oscillated or cycled: what a run ends as depends on the moment at which it ends, this less.
     """
     if measure == "returns":
-        found = [look["verdict"] == "oscillates" or look["verdict"].endswith("-cycle") for look in row["clock"]]
+        found = [comes_back(look["verdict"]) for look in row["clock"]]
         return statistics.fmean(found) if found else None
     if measure in ("R", "N") and row["verdict"] == "frozen":
         return None
     return row[measure] if measure in MEASURES else float(row["verdict"] == measure)
+
+
+def comes_back(verdict: str) -> bool:
+    """Whether it says that a rollout returns to a frame that it has left."""
+    return verdict == "oscillates" or verdict.endswith("-cycle")
 
 
 def _spread(values: list[float]) -> Spread | None:

@@ -340,7 +340,7 @@ def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
         psnr = {"model": [20.0], "copy_last": [19.0]}
         values = {"R": R, "N": 1.0, "S": 0.5, "B": 0.5, "sharpness": 1.0, "verdict": verdict, "psnr": psnr}
         about = {"arm": arm, "film": "scenery", "setting": "", "steps": 3, "size": [8, 8], "seed": seed, "clock": []}
-        return about | values | {"real": {"bands": {"R": [1.1, 1.6]}}, "linear": {"R": [1.9, 2.0]}}
+        return about | values | {"real": {"return_ratio": 1.3, "bands": {"R": [1.1, 1.6]}}, "linear": {"R": [1.9, 2.0]}}
 
     rows = [row("pair", 0, 0.2, "oscillates"), row("pair", 1, 1.4, "moves"), row("single", 0, None, "frozen")]
     (tmp_path / "results.json").write_text(json.dumps({"runs": rows}))
@@ -374,7 +374,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
         "clock": [{"step": 3, "R": 0.4, "verdict": "oscillates"}],
     }
     row |= {
-        "real": {"bands": {"R": [1.1, 1.6]}},
+        "real": {"return_ratio": 1.3, "bands": {"R": [1.1, 1.6]}},
         "linear": {"R": [1.9, 2.0]},
         "recipe": facts["recipe"],
         "fingerprint": facts["film"]["fingerprint"],
@@ -392,7 +392,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
     assert [line["name"] for line in clock["figure"]["data"]] == [f"seed {facts['seed']}", "seed 7", "real film"]
     words, *_, name = picked(["v2", 7, 1.5])
     assert name == gr.skip() and "python -m roadtrip" in words
-    assert "median of 2 seeds; it moves: 2 of 2 seeds do" in study_part.standing()
+    assert "median of 2 seeds; it moves: 2 of 2 seeds do" in study_part.standing(study_part.shipped_names())
     for nonsense in (["v2", 99], "v2", None, [[]]):
         with pytest.raises(gr.Error, match="no longer there"):
             picked(nonsense)

@@ -97,6 +97,7 @@ def _look(garage: Garage, left: str, right: str, film_name: str, start: float, l
     powers = {name: measure.spectrum(y) for name, y in late.items()}
     spectrum = drawn(spectra(powers, recipes, real_spectrum))
     notes = "".join(elsewhere(name, films[name], model) for name, model in models.items())
+    notes += f"\n\n{study_part.standing(models)}"
     try:
         around = {name: measure.film_windows(f, WINDOW) for name, f in films.items()}
     except RoadtripError as error:  # pictures there are even so
@@ -215,7 +216,6 @@ def build(garage: gr.State) -> Tab:
     matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
     with gr.Row():
         buttons = [gr.Button(label, size="sm", min_width=120) for label, _, _ in matches]
-    _note(study_part.standing())
     with gr.Row(equal_height=True):
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
         lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")

@@ -5,6 +5,7 @@ Counts and medians come from evidence.py; computes no number itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -78,10 +79,10 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
         )
 
 
-def standing() -> str:
-    """Of each shipped model that is a run of the study: which, why this one, and how its other seeds ended."""
+def standing(names: Iterable[str]) -> str:
+    """Of each of these models that ships and is a run of the study: which, why this one, and how its other seeds ended."""
     said = []
-    for name in shipped_names():
+    for name in [n for n in names if n in shipped_names()]:
         row, rows = next(
             ((r, rows) for rows in tables().values() for r in rows if is_model_of(shipped(name), r)), (None, [])
         )
@@ -93,9 +94,10 @@ def standing() -> str:
         why = f"it {plain(row['verdict'])}"
         if row["seed"] < FIRST_OTHER_SEED and median_seed(ruled) == row:
             why = f"its R is the median of {len(ruled)} seeds; it {plain(row['verdict'])}"
+        facts = [row["arm"], f"seed {row['seed']}", f"{row['steps']} steps", *filter(None, [row["setting"]])]
         said.append(
-            f"*{plain(name)}* is a run of the study below ({plain(row['arm'])}, seed {row['seed']}, {row['steps']} steps, "
-            f"{plain(row['setting'])}), shipped because {why}: {alike} of {len(others)} seeds do."
+            f"*{plain(name)}* is a run of the study below ({plain(', '.join(facts))}), shipped because {why}: {alike} of "
+            f"{len(others)} seeds do."
         )
     return " ".join(said)
 
