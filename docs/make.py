@@ -7,7 +7,8 @@ study's own is part of the setting (scenery+output=picture+steps=2400); SETTING 
     {{judged single returns}}  {{judged window ends}}                     runs that came back, by what judges them
     {{pair TABLE R}}  {{pair TABLE R range}}  {{pair TABLE verdicts}}     median, least and most, verdicts over seeds
     {{p pair v2 R SETTING}}  {{p pair v2 oscillates SETTING}}             an adjusted p value; no SETTING is the arms' own
-    {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{sizes}}  {{judged}}  {{figure R TABLE}}  {{runs}}  {{hours}}
+    {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{sizes}}  {{judged}}
+    {{averaged TABLE}}  {{figure R TABLE}}  {{runs}}  {{hours}}
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class Findings:
                 return self.judged()
             case ["judged", kind, measure]:
                 return _link(self.counted(kind, measure), f"judged-{kind}")
+            case ["averaged", table]:
+                return self.averaged(table)
             case ["comparisons", *setting]:
                 return self.comparisons("+".join(setting))
             case ["figure", measure, table]:
@@ -131,6 +134,20 @@ class Findings:
             lines.append(
                 f"| {anchor}{group.arm} | {len(group.seeds)} | {_verdicts(group)} | " + " | ".join(cells) + " |"
             )
+        return "\n".join(lines)
+
+    def averaged(self, table: str) -> str:
+        """Every arm with a discriminator, measured with its raw and with its averaged weights."""
+        lines = [
+            "| arm | raw weights | averaged weights | R, averaged | gain at 1, dB, averaged |",
+            "|---|---|---|---|---|",
+        ]
+        judged = [row for row in self.of(table) if kind_of(row) != "nothing"]
+        averaged = {g.arm: g for g in evidence.groups([row | row["ema"] for row in judged])}
+        for raw in evidence.groups(judged):
+            group = averaged[raw.arm]
+            cells = [_verdicts(raw), _verdicts(group), _range(group.spread["R"]), _range(group.gain)]
+            lines.append(f"| {raw.arm} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
     def judged(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,7 @@ def test_shipped_checkpoints_drive(file):
     assert file.stat().st_size <= 8e6
     model = rt.load(file.parent)
     recipe = rt.Recipe.from_dict(model.provenance["recipe"])
-    assert recipe == rt.RECIPES.get(file.parent.name, recipe)
+    ours = rt.RECIPES.get(file.parent.name, recipe)
+    assert recipe == replace(ours, name=recipe.name)  # the study calls v3-pair and v3-single pair and single
     f1, f2 = torch.rand(2, 3, 72, 128, generator=torch.Generator().manual_seed(0))
     assert rt.rollout(model, f1, f2, 2).isfinite().all()

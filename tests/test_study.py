@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from roadtrip import evidence, study
 from roadtrip.__main__ import main
 
 TOO_LITTLE = {"width": 8, "depth": 1, "judge_width": 8, "batch": 2}
+SMALL = tuple(f"{k}={v}" for k, v in sorted(TOO_LITTLE.items()))
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +43,14 @@ def without_time(rows):
     return [{k: v for k, v in row.items() if k not in ("seconds", "threads")} for row in rows]
 
 
+def arguments(drive, home):
+    common = ["study", "--films", f"{drive}:1", "--size", "32x48", "--steps", "3", "--set", *SMALL]
+    common += ["--arms", "v2", "pair", "--seeds", "0", "1"]
+    return [*common, "--runs", str(home / "runs"), "--out", str(home / "results.json")]
+
+
 def call(drive, home, *more):
-    common = ["study", "--films", f"{drive}:1", "--size", "32x48", "--steps", "3", "--arms", "v2", "pair", "--seeds"]
-    return main([*common, "0", "1", "--runs", str(home / "runs"), "--out", str(home / "results.json"), *more])
+    return main([*arguments(drive, home), *more])
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +62,6 @@ def table(drive, tmp_path_factory):
 
 @pytest.mark.parametrize("arm", study.ARMS)
 def test_every_arm_trains(drive, arm):
-    from dataclasses import replace
-
     film = rt.open_film(drive, size=(32, 48), gap=1)
     *_, p = rt.train(replace(study.ARMS[arm], **TOO_LITTLE), film, steps=2, preview_every=1e9)
     assert all(math.isfinite(v) for v in p.losses.values())
@@ -96,7 +101,7 @@ def test_rows_say_everything(table):
         assert (row["film"], row["gap"], row["steps"], row["size"]) == ("wobble:1", 1, 3, [32, 48])
         for key in ("R", "N", "S", "B", "switches", "period", "sharpness", "verdict", "psnr", "ema", "multiplier"):
             assert key in row
-        assert rt.Recipe.from_dict(row["recipe"]) == study.ARMS[row["arm"]]
+        assert rt.Recipe.from_dict(row["recipe"]) == replace(study.ARMS[row["arm"]], **TOO_LITTLE)
         assert len(row["onset"]) == 4 and len(row["clock"]) == 3 and len(row["starts"]) == 8
         assert row["versions"]["torch"] == torch.__version__
         assert row["command"].startswith("python -m roadtrip study --arms")
@@ -105,7 +110,7 @@ def test_rows_say_everything(table):
 
 def test_a_row_is_its_checkpoints_number(table, drive):
     row = rows_of(table / "results.json")[2]
-    job = study.Job(row["arm"], f"{drive}:1", row["seed"], 3, (32, 48))
+    job = study.Job(row["arm"], f"{drive}:1", row["seed"], 3, (32, 48), SMALL)
     model = rt.load(table / "runs" / job.folder)
     film = rt.open_film(drive, size=(32, 48), gap=1)
     measured = rt.evaluate(model, film, 64).to_dict()
@@ -121,10 +126,8 @@ def test_a_row_is_never_run_again(table, drive, monkeypatch):
 
 
 def test_goes_on_where_it_was_killed(table, drive, tmp_path):
-    arguments = [sys.executable, "-m", "roadtrip", "study", "--films", f"{drive}:1", "--size", "32x48", "--steps", "3"]
-    arguments += ["--arms", "v2", "pair", "--seeds", "0", "1", "--runs", str(tmp_path / "runs")]
-    arguments += ["--out", str(tmp_path / "results.json")]
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "roadtrip", *arguments(drive, tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     give_up = time.monotonic() + 120
     while not (tmp_path / "results.json").exists() and time.monotonic() < give_up:
         time.sleep(0.05)
