@@ -154,6 +154,9 @@ def test_a_click_in_the_chart_moves_the_film(page):
     there = page.evaluate(left)
     root.press("ArrowRight")
     assert page.evaluate(left) != there
+    # the address changes with the view: a clip path that names one hides its curves
+    clips = page.evaluate("[...document.querySelectorAll('[clip-path]')].map(e => e.getAttribute('clip-path'))")
+    assert clips and all(clip.startswith("url(#") for clip in clips)
     assert page.troubles == []
 
 

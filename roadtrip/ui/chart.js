@@ -51,7 +51,9 @@ async function show(value) {
     xaxis: axis(value.figure.layout.xaxis), yaxis: axis(value.figure.layout.yaxis),
   };
   box.dataset.on = 1;  // from here on it takes its room
-  await Plotly.react(box, value.figure.data, layout, { displayModeBar: false, responsive: true });
+  // Gradio's page has a <base>, for which Plotly writes the page's whole address into its clip paths; the address here
+  // changes with the view, and curves whose clip path lies at another address are not drawn.
+  await Plotly.react(box, value.figure.data, layout, { displayModeBar: false, responsive: true, _baseUrl: '' });
   if (!box.dataset.drawn) {
     box.on('plotly_click', event => {
       const player = followed(), point = event.points[0];

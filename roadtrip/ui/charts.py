@@ -236,7 +236,7 @@ def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
             note = {"xref": "paper", "x": float(side == "right"), "y": high, "text": name, "showarrow": False}
             notes.append(note | {"xanchor": side, "yanchor": "bottom", "font": {"color": colour}})
     ticks = {"tickvals": list(range(len(arms))), "ticktext": arms, "tickangle": -40, "range": [-0.6, len(arms) - 0.4]}
-    layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 110}}
+    layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 80}}
     return _figure(data, "", MEASURES[measure], xaxis=ticks, **layout)
 
 

@@ -185,8 +185,8 @@ def _both(one: str, other: str) -> tuple[str, str]:
     return one, other
 
 
-def _note(text: str) -> None:
-    gr.Markdown(text, elem_classes="rt-note")
+def _note(text: str, *classes: str) -> None:
+    gr.Markdown(text, elem_classes=["rt-note", *classes])
 
 
 class Tab(NamedTuple):
@@ -204,7 +204,8 @@ def build(garage: gr.State) -> Tab:
         "A network trained on distance alone blurs, since a blur is the safest guess. A discriminator that tells real "
         "frames from generated ones punishes blur. The post's one saw *pairs*, g3 and g4 at once, and its rollouts "
         "began to flip: this picture, that picture, this one again. One that saw *single* frames flipped no more. Here "
-        "are both, from the same two frames, beside the real road."
+        "are both, from the same two frames, beside the real road.",
+        elem_classes="rt-first",
     )
     with gr.Row():
         left = gr.Dropdown(shipped_names(), label="First model", info="Shipped, or trained by you.", min_width=230)
@@ -222,9 +223,10 @@ def build(garage: gr.State) -> Tab:
     show = player(PLAYER)
     _note(
         "What you see: both rollouts and the real film, frame-locked. Step with the arrow keys to see a flip; 1, 2, 3 "
-        "show one alone. In a flip the mean of the even frames and the mean of the odd ones are two different pictures."
+        "show one alone. In a flip the mean of the even frames and the mean of the odd ones are two different pictures.",
+        "rt-first",
     )
-    words = gr.Markdown(elem_id="rt-verdict", elem_classes="rt-words")
+    words = gr.Markdown(elem_id="rt-verdict", elem_classes=["rt-words", "rt-first"])
     gr.Markdown(
         "## Four ways to see a flip\nThe eye is easily fooled at six frames a second. Each of these shows a return to the "
         "frame before last, if there is one, in its own way."
