@@ -24,7 +24,7 @@ bench: $(VENV)/.ready
 bench-compare: $(VENV)/.ready
 	$(BIN)/python -m bench.compare $(OLD) $(NEW)
 
-# trains the small checkpoints that ship with the app, on the rendered road, from fixed seeds
+# makes the checkpoints that ship with the app again, runs of the study picked by rule, where they are missing
 checkpoints: $(VENV)/.ready
 	$(BIN)/python checkpoints/make.py
 

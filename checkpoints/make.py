@@ -1,43 +1,60 @@
-"""Trains the checkpoints that ship with the app: each recipe on the rendered road, one seed, a fixed number of steps.
+"""Makes the checkpoints that ship with the app: runs of the study, each picked from results.json by a rule.
 
-`make checkpoints` runs it. Finished ones of the same recipe, seed and steps are kept; delete a folder to remake it.
+`make checkpoints` makes those that are not there; a run that the study's folder (--runs) still keeps is not made again.
 """
 
-import json
+import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 import roadtrip as rt
+from roadtrip.evidence import FIRST_OTHER_SEED, best_cure, median_seed
+from roadtrip.study import SIZE, STEPS, Row, is_model_of, job_of, read_results, run
 
 HERE = Path(__file__).parent
-SEED, STEPS = 0, 600
+POST = {"setting": "output=picture", "steps": 2400}  # the post's kind of network, trained for as long as it takes
+MEDIANS = {  # of each the seed whose R is the median
+    "v1": {"arm": "v1"},
+    "v2": {"arm": "v2"},
+    "v3-pair": {"arm": "pair"},
+    "v3-single": {"arm": "single"},
+    "lstm": {"arm": "lstm"},
+    "post-pair": {"arm": "pair"} | POST,
+    "post-single": {"arm": "single"} | POST,
+}
+# of the sweep's own runs; picked because it flips, and called so wherever it is shown
+FLIP = {"arm": "pair", "seed": FIRST_OTHER_SEED, "setting": "l1_weight=100 output=picture", "steps": POST["steps"]}
 
 
-def made(folder: Path, recipe: rt.Recipe, film: rt.Film) -> bool:
-    config = folder / "config.json"
-    if not config.exists():
-        return False
-    said = json.loads(config.read_text())["provenance"]
-    wanted = (recipe.to_dict(), SEED, STEPS, film.fingerprint)
-    return (said["recipe"], said["seed"], said["step"], said["film"]["fingerprint"]) == wanted
+def chosen(rows: list[Row]) -> dict[str, Row]:
+    """The row that each shipped checkpoint is the run of, by the checkpoint's name."""
+    road = [row for row in rows if row["film"] == "scenery" and tuple(row["size"]) == SIZE]
+    table = [row for row in road if row["seed"] < FIRST_OTHER_SEED]
+
+    def alike(among: list[Row], wanted: Row) -> list[Row]:
+        wanted = {"setting": "", "steps": STEPS} | wanted
+        return [row for row in among if all(row[k] == v for k, v in wanted.items())]
+
+    answer = {name: median_seed(alike(table, wanted)) for name, wanted in MEDIANS.items()}
+    answer["post-flip"] = alike(road, FLIP)[0]
+    cure = best_cure(alike(table, {}))
+    if cure:
+        answer["v3-cure"] = median_seed(alike(table, {"arm": cure}))
+    return answer
 
 
 def main() -> None:
-    film = rt.open_film("scenery")
-    for name, recipe in rt.RECIPES.items():
-        if made(HERE / name, recipe, film):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"), help="where the study keeps finished runs")
+    runs = parser.parse_args().runs
+    for name, row in chosen(read_results(HERE / "results.json")).items():
+        if (HERE / name).exists() and is_model_of(rt.load(HERE / name), row):
             print(f"{name} is there already", file=sys.stderr)
             continue
-        with tqdm(total=STEPS, desc=name, unit="step") as bar:
-            for p in rt.train(recipe, film, steps=STEPS, seed=SEED, preview_every=1e9):
-                bar.update(p.step - bar.n)
-                bar.set_postfix({k: f"{v:.4f}" for k, v in p.losses.items()}, refresh=False)
-        rt.save(HERE / name, p)
-        measured = rt.evaluate(p.model, film, 64, most=32).to_dict()
-        shown = {k: measured[k] for k in ("R", "N", "S", "sharpness_ratio", "verdict")}
-        print(name, {m: [round(v[h], 2) for h in (0, 3, 15)] for m, v in measured["psnr"].items()}, shown, flush=True)
+        job = job_of(row)
+        made = run(job, runs)
+        rt.save(HERE / name, rt.load(runs / job.folder))
+        print(f"{name}: {row['arm']}, seed {row['seed']}; R {made['R']}, in the table {row['R']}", flush=True)
 
 
 if __name__ == "__main__":

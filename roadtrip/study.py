@@ -143,6 +143,11 @@ class Job:
         return shlex.join(words)
 
 
+def job_of(row: Row) -> Job:
+    """The run that a row is of, with its film looked for where one stands."""
+    return Job(row["arm"], row["film"], row["seed"], row["steps"], tuple(row["size"]), tuple(row["setting"].split()))
+
+
 def film_and_gap(text: str) -> tuple[str, str | None]:
     """("ca_freeway", "8") of "ca_freeway:8"; the gap is None where the text has none."""
     path, _, gap = text.rpartition(":")

@@ -17,12 +17,16 @@ if not RESULTS.exists():
     pytest.skip("no study has been run yet", allow_module_level=True)
 
 
-@pytest.fixture(scope="module")
-def make():
-    spec = importlib.util.spec_from_file_location("docs_make", ROOT / "docs" / "make.py")
+def script(file):
+    spec = importlib.util.spec_from_file_location(file.parent.name + "_make", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def make():
+    return script(ROOT / "docs" / "make.py")
 
 
 def test_every_row_is_whole():
@@ -35,12 +39,18 @@ def test_every_row_is_whole():
             assert key in row
         assert row["fingerprint"] and row["source"].endswith(row["film"].partition(":")[0]) and not row["broken"]
         assert rt.Recipe.from_dict(row["recipe"]).to_dict() == row["recipe"]
-        job = study.Job(
-            row["arm"], row["film"], row["seed"], row["steps"], tuple(row["size"]), tuple(row["setting"].split())
-        )
-        assert row["command"] == job.command
+        assert row["command"] == study.job_of(row).command
     keys = [(r["arm"], r["film"], r["seed"], r["steps"], tuple(r["size"]), r["setting"]) for r in rows]
     assert len(set(keys)) == len(keys)
+
+
+def test_what_ships_is_what_the_rule_picks():
+    chosen = script(ROOT / "checkpoints" / "make.py").chosen(study.read_results(RESULTS))
+    assert (
+        {*rt.RECIPES, "post-flip"} <= {*chosen} == {file.parent.name for file in RESULTS.parent.glob("*/config.json")}
+    )
+    for name, row in chosen.items():
+        assert study.is_model_of(rt.load(RESULTS.parent / name), row), name
 
 
 def test_the_findings_are_the_tables_own_numbers(make):

@@ -199,6 +199,25 @@ def test_holm_by_hand():
     assert evidence.holm([]) == []
 
 
+def test_the_best_cure_comes_back_least_and_is_nearest_to_real_film():
+    def row(arm, seed, verdict, R, back):
+        looks = ["oscillates"] * back + ["moves"] * (12 - back)
+        clock = [{"step": i, "verdict": verdict} for i, verdict in enumerate(looks)]
+        return {"arm": arm, "seed": seed, "verdict": verdict, "R": R, "clock": clock, "real": {"return_ratio": 1.25}}
+
+    def best(*runs):
+        return evidence.best_cure([row(*run) for run in runs])
+
+    r1, noise = [("cure-r1", i, "moves", 1.7, 0) for i in (0, 1)], [("cure-noise", i, "moves", 1.5, 0) for i in (0, 1)]
+    assert best(*r1, *noise) == "cure-noise"
+    assert best(*r1, noise[0], ("cure-noise", 1, "moves", 1.5, 3)) == "cure-r1"  # it came back now and then
+    assert best(*r1, noise[0], ("cure-noise", 1, "3-cycle", 1.5, 0)) == "cure-r1"  # it ended so
+    assert best(noise[0], ("cure-noise", 1, "frozen", None, 0)) is None
+    assert best(*r1, noise[0]) == "cure-r1"  # one seed is not enough
+    assert best(*noise, ("cure-noise", 2, "oscillates", 0.2, 12)) == "cure-noise"  # chosen at two
+    assert best(("pair", 0, "moves", 1.25, 0), ("pair", 1, "moves", 1.25, 0)) is None
+
+
 def test_frozen_runs_are_counted_apart(table):
     rows = [row | {"R": 1.5, "verdict": "moves"} for row in rows_of(table / "results.json")]
     rows[0] |= {"R": 1.99, "verdict": "frozen"}  # a ratio of two distances that are both too small to see

@@ -47,6 +47,7 @@ MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),
     ("The post's network", "post-pair", "post-single"),
     ("Where it flips", "post-flip", "post-single"),
+    ("The pair and a cure", "v3-pair", "v3-cure"),
     ("v1 and v2", "v1", "v2"),
     ("A memory", "lstm", "v2"),
 ]
