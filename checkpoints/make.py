@@ -19,6 +19,8 @@ MEDIANS = {  # of each the seed whose R is the median
     "v3-pair": {"arm": "pair"},
     "v3-single": {"arm": "single"},
     "lstm": {"arm": "lstm"},
+    "replay-pair": {"arm": "pair", "setting": "replay=8"},
+    "replay-single": {"arm": "single", "setting": "replay=8"},
     "post-pair": {"arm": "pair"} | POST,
     "post-single": {"arm": "single"} | POST,
 }

@@ -50,21 +50,29 @@ def kind_of(row: Row) -> str:
     return "nothing" if not recipe["gan_weight"] else "single" if seen == 1 else "window"
 
 
+def distinct(rows: list[Row]) -> list[Row]:
+    """Every run once: some are in two tables, as pair-picture and as pair with the setting output=picture."""
+    what = ("film", "seed", "steps", "size")
+    known = {repr([row["recipe"] | {"name": ""}, *(row[k] for k in what)]): row for row in reversed(rows)}
+    return [row for row in rows if any(row is other for other in known.values())]
+
+
 class Findings:
     """What the template may ask for."""
 
     def __init__(self, rows: list[Row]):
         self.all = rows
         self.rows = [row for row in rows if is_main(row)]
+        self.runs = distinct(self.rows)
         self.groups = {(g.arm, table_of(g.film, setting_of(g.setting, g.steps))): g for g in evidence.groups(self.rows)}
         self.figures: dict[str, dict[str, Any]] = {}
 
     def __call__(self, asked: str) -> str:
         match asked.split():
             case ["runs"]:
-                return str(len(self.rows))
+                return str(len(self.runs))
             case ["hours"]:
-                return f"{sum(row['seconds'] for row in self.rows) / 3600:.1f}"
+                return f"{sum(row['seconds'] for row in self.runs) / 3600:.1f}"
             case ["steps"]:
                 return str(STEPS)
             case ["table", table]:
@@ -157,14 +165,14 @@ class Findings:
             "|---|---|---|---|---|",
         ]
         for kind, words in KINDS.items():
-            arms = dict.fromkeys(row["arm"] for row in self.rows if kind_of(row) == kind)
+            arms = dict.fromkeys(row["arm"] for row in self.runs if kind_of(row) == kind)
             back, ended = self.counted(kind, "returns"), self.counted(kind, "ends")
-            runs = sum(kind_of(row) == kind for row in self.rows)
+            runs = sum(kind_of(row) == kind for row in self.runs)
             lines.append(f'| <a id="judged-{kind}"></a>{words} | {", ".join(arms)} | {runs} | {back} | {ended} |')
         return "\n".join(lines)
 
     def counted(self, kind: str, measure: str) -> str:
-        rows = [row for row in self.rows if kind_of(row) == kind]
+        rows = [row for row in self.runs if kind_of(row) == kind]
         values = [
             evidence.value_of(row, "returns") if measure == "returns" else evidence.comes_back(row["verdict"])
             for row in rows

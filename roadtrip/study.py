@@ -344,6 +344,7 @@ def _in_processes(jobs: list[Job], folder: Path, device: str | None, workers: in
     try:
         for future in as_completed([pool.submit(run, job, folder, device, threads) for job in jobs]):
             yield future.result()
+        pool.shutdown()  # all is done: left to Python's own exit, 3.11 may print a traceback about a closed pipe
     except BrokenProcessPool:
         raise RoadtripError("A worker of the study was killed; start the study again, it goes on from there.") from None
     finally:

@@ -45,8 +45,9 @@ SEEN = 6  # what `look` gives
 # pairs of shipped models that are worth a click, as far as both are there
 MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),
+    ("Where it flips", "replay-pair", "replay-single"),
     ("The post's network", "post-pair", "post-single"),
-    ("Where it flips", "post-flip", "post-single"),
+    ("The post's, flipping", "post-flip", "post-single"),
     ("The pair and a cure", "v3-pair", "v3-cure"),
     ("v1 and v2", "v1", "v2"),
     ("A memory", "lstm", "v2"),
@@ -205,7 +206,8 @@ def build(garage: gr.State) -> Tab:
         "A network trained on distance alone blurs, since a blur is the safest guess. A discriminator that tells real "
         "frames from generated ones punishes blur. The post's one saw *pairs*, g3 and g4 at once, and its rollouts "
         "began to flip: this picture, that picture, this one again. One that saw *single* frames flipped no more. Here "
-        "are both, from the same two frames, beside the real road.",
+        "are both, from the same two frames, beside the real road. *Where it flips* shows them trained on frames from deep "
+        "in their own rollouts too: there the pair flips and the single frame comes to rest.",
         elem_classes="rt-first",
     )
     with gr.Row():
