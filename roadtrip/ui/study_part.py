@@ -91,13 +91,13 @@ def standing(names: Iterable[str]) -> str:
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = sum(r["verdict"] == row["verdict"] for r in others)
         ruled = [r for r in others if r["seed"] < FIRST_OTHER_SEED]
-        why = f"it {plain(row['verdict'])}"
+        why = f"because it ends as “{plain(row['verdict'])}”"
         if row["seed"] < FIRST_OTHER_SEED and median_seed(ruled) == row:
-            why = f"its R is the median of {len(ruled)} seeds; it {plain(row['verdict'])}"
+            why = f"as the median of {len(ruled)} seeds by R; it ends as “{plain(row['verdict'])}”"
         facts = [row["arm"], f"seed {row['seed']}", f"{row['steps']} steps", *filter(None, [row["setting"]])]
         said.append(
-            f"*{plain(name)}* is a run of the study below ({plain(', '.join(facts))}), shipped because {why}: {alike} of "
-            f"{len(others)} seeds do."
+            f"*{plain(name)}* is a run of the study below ({plain(', '.join(facts))}), shipped {why} ({alike} of "
+            f"{len(others)} seeds do)."
         )
     return " ".join(said)
 
