@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from roadtrip import evidence
-from roadtrip.study import SIZE, STEPS, Row, read_results
+from roadtrip.study import SIZE, STEPS, Row, read_results, unnamed
 from roadtrip.ui import charts
 
 DOCS = Path(__file__).parent
@@ -53,7 +53,7 @@ def kind_of(row: Row) -> str:
 def distinct(rows: list[Row]) -> list[Row]:
     """Every run once: some are in two tables, as pair-picture and as pair with the setting output=picture."""
     what = ("film", "seed", "steps", "size")
-    known = {repr([row["recipe"] | {"name": ""}, *(row[k] for k in what)]): row for row in reversed(rows)}
+    known = {repr([unnamed(row["recipe"]), *(row[k] for k in what)]): row for row in reversed(rows)}
     return [row for row in rows if any(row is other for other in known.values())]
 
 

@@ -296,13 +296,19 @@ def is_row_of(row: Row, job: Job) -> bool:
 
 
 def is_model_of(model: NextFrame, row: Row) -> bool:
-    """Whether a model is what the run of this row trained."""
+    """Whether a model is what the run of this row trained, under whatever name: one run may stand in two tables, as an
+    arm of its own and as another arm with a setting."""
     facts = model.provenance
     return (
-        facts.get("recipe") == row["recipe"]
+        unnamed(facts.get("recipe", {})) == unnamed(row["recipe"])
         and (facts.get("seed"), facts.get("step")) == (row["seed"], row["steps"])
         and facts.get("film", {}).get("fingerprint") == row["fingerprint"]
     )
+
+
+def unnamed(recipe: Row) -> Row:
+    """A recipe's values without its name, which trains nothing."""
+    return {k: v for k, v in recipe.items() if k != "name"}
 
 
 def study(

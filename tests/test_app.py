@@ -380,7 +380,8 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
         "fingerprint": facts["film"]["fingerprint"],
         "size": [72, 128],
     }
-    (tmp_path / "results.json").write_text(json.dumps({"runs": [row, row | {"seed": 7}]}))
+    same = row | {"arm": "another", "recipe": row["recipe"] | {"name": "another"}}  # one run under two names
+    (tmp_path / "results.json").write_text(json.dumps({"runs": [same, row, row | {"seed": 7}]}))
     (table,) = study_part.tables()
 
     def picked(what):
@@ -388,6 +389,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
 
     words, onset, clock, name = picked(["v2", facts["seed"], 1.5])
     assert name == "study-v2" and "R 1.50" in words
+    assert picked(["another", facts["seed"], 1.5])[-1] == "study-v2"
     assert [line["y"] for line in onset["figure"]["data"][:2]] == [[1.2, None]] * 2  # both seeds of the arm
     assert [line["name"] for line in clock["figure"]["data"]] == [f"seed {facts['seed']}", "seed 7", "real film"]
     words, *_, name = picked(["v2", 7, 1.5])

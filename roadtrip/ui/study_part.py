@@ -83,11 +83,11 @@ def standing(names: Iterable[str]) -> str:
     """Of each of these models that ships and is a run of the study: which, why this one, and how its other seeds ended."""
     said = []
     for name in [n for n in names if n in shipped_names()]:
-        row, rows = next(
-            ((r, rows) for rows in tables().values() for r in rows if is_model_of(shipped(name), r)), (None, [])
-        )
-        if row is None:
+        model = shipped(name)
+        found = [(r, rows) for rows in tables().values() for r in rows if is_model_of(model, r)]
+        if not found:
             continue
+        row, rows = min(found, key=lambda pair: pair[0]["arm"] != model.provenance["recipe"]["name"])
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = sum(r["verdict"] == row["verdict"] for r in others)
         ruled = [r for r in others if r["seed"] < FIRST_OTHER_SEED]
