@@ -21,6 +21,7 @@ MEDIANS = {  # of each the seed whose R is the median
     "lstm": {"arm": "lstm"},
     "replay-pair": {"arm": "pair", "setting": "replay=8"},
     "replay-single": {"arm": "single", "setting": "replay=8"},
+    "replay-detached": {"arm": "cure-detached", "setting": "replay=8"},
     "post-pair": {"arm": "pair"} | POST,
     "post-single": {"arm": "single"} | POST,
 }
@@ -39,9 +40,10 @@ def chosen(rows: list[Row]) -> dict[str, Row]:
 
     answer = {name: median_seed(alike(table, wanted)) for name, wanted in MEDIANS.items()}
     answer["post-flip"] = alike(road, FLIP)[0]
-    cure = best_cure(alike(table, {}))
-    if cure:
-        answer["v3-cure"] = median_seed(alike(table, {"arm": cure}))
+    for name, setting, sharp in (("v3-cure", "", False), ("replay-cure", "replay=8", True)):
+        cure = best_cure(alike(table, {"setting": setting}), sharp)
+        if cure:
+            answer[name] = median_seed(alike(table, {"arm": cure, "setting": setting}))
     return answer
 
 

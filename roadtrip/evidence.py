@@ -73,17 +73,22 @@ def median_seed(rows: list[Row]) -> Row:
     return ranked[(len(ranked) - 1) // 2]
 
 
-def best_cure(rows: list[Row]) -> str | None:
-    """The cure arm that ships, by the rule of docs/findings.md: of those none of whose seeds 0 and 1 ends frozen or comes
+def best_cure(rows: list[Row], sharp: bool = False) -> str | None:
+    """The cure arm that ships, by the rules of docs/findings.md: of those none of whose seeds 0 and 1 ends frozen or comes
     back, the one with the smallest median of "returns"; among equals the one whose median R is nearest to real film's.
-    None where there is none. rows: of one film and setting."""
+    sharp: the later rule, which asks that the median sharpness be within a factor of two of real film's, and among equals
+    for the nearest to it. None where there is none. rows: of one film and setting."""
     found = []
     for arm in [arm for arm in ARMS if arm.startswith("cure-")]:
         of = [row for row in rows if row["arm"] == arm and row["seed"] in (0, 1)]
         if len(of) < 2 or any(row["verdict"] == "frozen" or comes_back(row["verdict"]) for row in of):
             continue
-        returns, R = (statistics.median(value_of(row, k) or 0.0 for row in of) for k in ("returns", "R"))
-        found.append((returns, abs(R - of[0]["real"]["return_ratio"]), arm))
+        returns, R, sharpness = (
+            statistics.median(value_of(row, k) or 0.0 for row in of) for k in ("returns", "R", "sharpness")
+        )
+        off = abs(math.log2(sharpness)) if sharp else abs(R - of[0]["real"]["return_ratio"])
+        if not sharp or off <= 1:
+            found.append((returns, off, arm))
     return min(found)[2] if found else None
 
 

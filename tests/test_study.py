@@ -200,13 +200,16 @@ def test_holm_by_hand():
 
 
 def test_the_best_cure_comes_back_least_and_is_nearest_to_real_film():
-    def row(arm, seed, verdict, R, back):
+    def row(arm, seed, verdict, R, back, sharpness=1.0):
         looks = ["oscillates"] * back + ["moves"] * (12 - back)
         clock = [{"step": i, "verdict": verdict} for i, verdict in enumerate(looks)]
-        return {"arm": arm, "seed": seed, "verdict": verdict, "R": R, "clock": clock, "real": {"return_ratio": 1.25}}
+        real = {"return_ratio": 1.25}
+        return {"arm": arm, "seed": seed, "verdict": verdict, "R": R, "clock": clock, "real": real} | {
+            "sharpness": sharpness
+        }
 
-    def best(*runs):
-        return evidence.best_cure([row(*run) for run in runs])
+    def best(*runs, **rule):
+        return evidence.best_cure([row(*run) for run in runs], **rule)
 
     r1, noise = [("cure-r1", i, "moves", 1.7, 0) for i in (0, 1)], [("cure-noise", i, "moves", 1.5, 0) for i in (0, 1)]
     assert best(*r1, *noise) == "cure-noise"
@@ -216,6 +219,10 @@ def test_the_best_cure_comes_back_least_and_is_nearest_to_real_film():
     assert best(*r1, noise[0]) == "cure-r1"  # one seed is not enough
     assert best(*noise, ("cure-noise", 2, "oscillates", 0.2, 12)) == "cure-noise"  # chosen at two
     assert best(("pair", 0, "moves", 1.25, 0), ("pair", 1, "moves", 1.25, 0)) is None
+    stripes = [("cure-noise", i, "moves", 1.25, 0, 2.5) for i in (0, 1)]
+    assert best(*r1, *stripes) == "cure-noise" and best(*r1, *stripes, sharp=True) == "cure-r1"
+    blurred = [("cure-noise", i, "moves", 1.25, 0, 0.6) for i in (0, 1)]
+    assert best(*blurred, sharp=True) == "cure-noise" and best(*r1, *blurred, sharp=True) == "cure-r1"
 
 
 def test_frozen_runs_are_counted_apart(table):
