@@ -53,8 +53,10 @@ def kind_of(row: Row) -> str:
 def distinct(rows: list[Row]) -> list[Row]:
     """Every run once: some are in two tables, as pair-picture and as pair with the setting output=picture."""
     what = ("film", "seed", "steps", "size")
-    known = {repr([unnamed(row["recipe"]), *(row[k] for k in what)]): row for row in reversed(rows)}
-    return [row for row in rows if any(row is other for other in known.values())]
+    known: dict[str, Row] = {}
+    for row in rows:
+        known.setdefault(repr([unnamed(row["recipe"]), *(row[k] for k in what)]), row)
+    return list(known.values())
 
 
 class Findings:

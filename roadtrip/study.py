@@ -300,9 +300,9 @@ def is_model_of(model: NextFrame, row: Row) -> bool:
     arm of its own and as another arm with a setting."""
     facts = model.provenance
     return (
-        unnamed(facts.get("recipe", {})) == unnamed(row["recipe"])
-        and (facts.get("seed"), facts.get("step")) == (row["seed"], row["steps"])
+        (facts.get("seed"), facts.get("step")) == (row["seed"], row["steps"])
         and facts.get("film", {}).get("fingerprint") == row["fingerprint"]
+        and unnamed(facts.get("recipe", {})) == unnamed(row["recipe"])
     )
 
 

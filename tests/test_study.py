@@ -203,10 +203,8 @@ def test_the_best_cure_comes_back_least_and_is_nearest_to_real_film():
     def row(arm, seed, verdict, R, back, sharpness=1.0):
         looks = ["oscillates"] * back + ["moves"] * (12 - back)
         clock = [{"step": i, "verdict": verdict} for i, verdict in enumerate(looks)]
-        real = {"return_ratio": 1.25}
-        return {"arm": arm, "seed": seed, "verdict": verdict, "R": R, "clock": clock, "real": real} | {
-            "sharpness": sharpness
-        }
+        known = {"R": R, "sharpness": sharpness, "clock": clock, "real": {"return_ratio": 1.25}}
+        return {"arm": arm, "seed": seed, "verdict": verdict} | known
 
     def best(*runs, **rule):
         return evidence.best_cure([row(*run) for run in runs], **rule)
