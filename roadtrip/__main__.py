@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, default=STEPS, help="training steps of each run")
     sub.add_argument("--size", default="{}x{}".format(*SIZE), help="height×width of the frames, each divisible by 8")
     sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="another setting for all arms")
-    sub.add_argument("--jobs", type=int, default=1, help="runs at a time, in processes that share the cores")
+    sub.add_argument("--jobs", type=int, help="runs at a time, a process each; default: one for each core")
     sub.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, or "local" for one on this machine')
     sub.add_argument("--runs", default="runs/study", help="folder that keeps finished runs and their checkpoints")
     sub.add_argument("--out", default="checkpoints/results.json", help="the table; its rows are never run again")

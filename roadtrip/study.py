@@ -8,12 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import shlex
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -154,24 +158,44 @@ def film_and_gap(text: str) -> tuple[str, str | None]:
     return (path, gap) if path and gap.removesuffix("s").replace(".", "", 1).isdigit() else (text, None)
 
 
-def run(job: Job, folder: Path, device: str | None = None, threads: int | None = None) -> Row:
+def run(job: Job, folder: Path, device: str | None = None) -> Row:
     """The row of one run: trained, measured and written whole to its folder, or read from there if it was before.
+
+    On a CPU it has one thread: with another number, sums are added up in another order, and a row would be another on
+    another machine. Several cores take several runs at once, which costs less than to share one run between them.
 
     A run that was killed is trained again from its beginning and gives the same row. Raises RoadtripError where the
     film can't be opened.
     """
-    home = folder / job.folder
-    row_file = home / "row.json"
+    row_file = folder / job.folder / "row.json"
     if row_file.is_file():
         row: Row = json.loads(row_file.read_text())
         if is_row_of(row, job):
             return row
-    if threads:
+    with _one_thread():
+        row, model = _trained(job, device or best_device())
+    save(row_file.parent, model)
+    with whole_file(row_file) as file:
+        file.write_text(json.dumps(row, allow_nan=False))
+    return row
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
         torch.set_num_threads(threads)
+
+
+def _trained(job: Job, device: str | torch.device) -> tuple[Row, NextFrame]:
+    """The row of a run, and what it trained."""
     path, gap = film_and_gap(job.film)
     film = open_film(path, size=job.size, gap=gap)
     began = time.perf_counter()
-    training = Run(job.recipe, film, job.seed, HELD_OUT, torch.device(device or best_device()), "auto")
+    training = Run(job.recipe, film, job.seed, HELD_OUT, torch.device(device), "auto")
     looks = {round(job.steps * (i + 1) / LOOKS) for i in range(LOOKS)}
     clock = []
     for step in range(1, job.steps + 1):
@@ -195,10 +219,8 @@ def run(job: Job, folder: Path, device: str | None = None, threads: int | None =
         "dtype": training.dtype,
         "versions": versions(),
     }
-    save(home, training.model)
-    with whole_file(row_file) as file:
-        file.write_text(json.dumps(_plain(row), allow_nan=False))
-    return json.loads(row_file.read_text())
+    # as it is read from its file, where a tuple is a list
+    return json.loads(json.dumps(_plain(row), allow_nan=False)), training.model
 
 
 def measure(model: NextFrame, film: Film) -> Row:
@@ -316,14 +338,14 @@ def study(
     folder: str | Path,
     known: list[Row] | None = None,
     device: str | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     ray: str | None = None,
 ) -> Iterator[Row]:
     """The rows of `jobs`: those among `known` first, the others as they finish.
 
     Args:
         folder: where finished runs are kept, checkpoint and row each.
-        workers: processes that share this machine's cores.
+        workers: processes, one run in each at a time; by default one for each core, on a GPU one.
         ray: "local" or the address of a Ray cluster, whose machines see the films and `folder` under the same paths.
     Raises RoadtripError where a film can't be opened, a worker is killed, or Ray is not there.
     """
@@ -335,6 +357,9 @@ def study(
             yield row
         else:
             missing.append(job)
+    if workers is None:
+        workers = torch.get_num_threads() if torch.device(device or best_device()).type == "cpu" else 1
+    workers = min(workers, len(missing))
     if ray:
         yield from _on_ray(missing, folder, device, ray)
     elif workers > 1:
@@ -345,10 +370,9 @@ def study(
 
 
 def _in_processes(jobs: list[Job], folder: Path, device: str | None, workers: int) -> Iterator[Row]:
-    threads = max(1, torch.get_num_threads() // workers)
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
     try:
-        for future in as_completed([pool.submit(run, job, folder, device, threads) for job in jobs]):
+        for future in as_completed([pool.submit(run, job, folder, device) for job in jobs]):
             yield future.result()
         pool.shutdown()  # all is done: left to Python's own exit, 3.11 may print a traceback about a closed pipe
     except BrokenProcessPool:
@@ -357,20 +381,29 @@ def _in_processes(jobs: list[Job], folder: Path, device: str | None, workers: in
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _end_with_parent() -> None:
+    """Ends this worker when the study is killed: what it would still write, the next study makes too."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        wait([parent.sentinel])  # type: ignore[union-attr]
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _on_ray(jobs: list[Job], folder: Path, device: str | None, address: str) -> Iterator[Row]:
     try:
         import ray
     except ImportError:
         raise RoadtripError("Ray is not installed; pip install 'roadtrip[ray]', or leave out --ray.") from None
-    # Ray tells its workers how many threads a task has; a run here has all cores, so a task has them too
-    cores = torch.get_num_threads()
     if address == "local":
-        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
+        ray.init(num_cpus=torch.get_num_threads(), include_dashboard=False, log_to_driver=False)
     else:
         ray.init(address=address, log_to_driver=False)
     try:
-        task = ray.remote(num_cpus=cores, num_gpus=1 if device == "cuda" else 0)(run)
-        waiting = [task.remote(job, folder, device, cores) for job in jobs]
+        task = ray.remote(num_cpus=1, num_gpus=1 if device == "cuda" else 0)(run)
+        waiting = [task.remote(job, folder, device) for job in jobs]
         while waiting:
             done, waiting = ray.wait(waiting)
             yield ray.get(done[0])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def rows_of(path) -> list[study.Row]:
 
 
 def without_time(rows):
-    return [{k: v for k, v in row.items() if k not in ("seconds", "threads")} for row in rows]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
 def arguments(drive, home):
@@ -56,7 +57,7 @@ def call(drive, home, *more):
 @pytest.fixture(scope="module")
 def table(drive, tmp_path_factory):
     home = tmp_path_factory.mktemp("table")
-    assert call(drive, home) == 0
+    assert call(drive, home, "--jobs", "1") == 0
     return home
 
 
@@ -126,29 +127,54 @@ def test_a_row_is_never_run_again(table, drive, monkeypatch):
 
 
 def test_goes_on_where_it_was_killed(table, drive, tmp_path):
-    command = [sys.executable, "-m", "roadtrip", *arguments(drive, tmp_path)]
+    command = [sys.executable, "-m", "roadtrip", *arguments(drive, tmp_path), "--jobs", "2"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     give_up = time.monotonic() + 120
     while not (tmp_path / "results.json").exists() and time.monotonic() < give_up:
         time.sleep(0.05)
+    workers = children_of(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    while any(map(alive, workers)) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
     kept = rows_of(tmp_path / "results.json")
     assert 1 <= len(kept) <= 4
-    assert call(drive, tmp_path) == 0
+    assert call(drive, tmp_path, "--jobs", "1") == 0
     rows = rows_of(tmp_path / "results.json")
     assert all(row in rows for row in kept)
     assert without_time(rows) == without_time(rows_of(table / "results.json"))
 
 
-def test_processes_give_the_same_table(table, drive, tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2 * threads)  # so that each of two processes has as many as the plain run
+def children_of(pid):
+    """Of a process, where the system tells."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in file.read_text().split()] if file.exists() else []
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
     try:
-        assert call(drive, tmp_path, "--jobs", "2") == 0
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_processes_give_the_same_table(table, drive, tmp_path):
+    assert call(drive, tmp_path, "--jobs", "2") == 0
+    assert without_time(rows_of(tmp_path / "results.json")) == without_time(rows_of(table / "results.json"))
+
+
+def test_the_callers_threads_change_no_bit_and_are_left_as_they_were(table, drive, tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            row = study.run(study.Job("pair", f"{drive}:1", 1, 3, (32, 48), SMALL), tmp_path / str(n))
+            assert torch.get_num_threads() == n and row["threads"] == 1
+            assert without_time([row]) == without_time(rows_of(table / "results.json")[3:])
     finally:
         torch.set_num_threads(threads)
-    assert without_time(rows_of(tmp_path / "results.json")) == without_time(rows_of(table / "results.json"))
 
 
 def test_ray_gives_the_same_table(table, drive, tmp_path):
