@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from .errors import RoadtripError
 from .files import whole_file
 from .reading import Report, read_footage
 
-VERSION = 1  # of the film file and of how sources are read into it
+VERSION = 1  # of the film file
+_MAKERS = ("film", "reading", "scenery")  # modules that a film's pixels depend on
 GAPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
 LIKE_THE_POST = 21.5  # dB that copying the last frame gets where the gap is like a time lapse's
 
@@ -394,7 +396,7 @@ def _listing(path: Path) -> list[Any]:
 def _cached(key: list[Any], size: tuple[int, int], make: Callable[[Path | None], Film], cache: bool) -> Film:
     if not cache:
         return make(None)
-    digest = hashlib.sha256(json.dumps([VERSION, size, key]).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(json.dumps([VERSION, _code(), size, key]).encode()).hexdigest()[:32]
     home = Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
     file = home / "films" / f"{digest}.film"
     if file.is_file():
@@ -411,6 +413,13 @@ def _cached(key: list[Any], size: tuple[int, int], make: Callable[[Path | None],
         return film  # nowhere to keep it: go on from memory
     shutil.rmtree(unfinished, ignore_errors=True)
     return film
+
+
+@lru_cache
+def _code() -> str:
+    """A digest of the code that makes films: none that is kept outlives it, or it would be taken for what is made now."""
+    here = Path(__file__).parent
+    return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in _MAKERS)).hexdigest()
 
 
 def _is_film_file(path: Path) -> bool:

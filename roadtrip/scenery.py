@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-DEFAULT_GAP = 3  # frames between f1 f2 f3: about 4 m of road, which makes it as hard as real time lapse
+DEFAULT_GAP = 3  # frames between f1 f2 f3: about 5 m of road, which makes it as hard as real time lapse
 VERSION = 1  # bump when pixels change
 FAR, NEAR = 260.0, 2.2  # metres: where billboards come into being, where they leave
 EYE = 1.45  # metres from the ground to the camera
@@ -53,9 +53,8 @@ BIOMES = {
     ),
     "forest": Biome(
         (0.33, 0.34, 0.17), (0.20, 0.27, 0.11), ((0.42, 0.52, 0.58), (0.27, 0.40, 0.34), (0.16, 0.27, 0.16)),
-        (0.06, 0.07, 0.055), 0.0, 0.75, 0.31,
-        (("conifer", 5, 12, 10, 32), ("broadleaf", 4, 9.5, 11, 32),
-         ("bush", 3, 1.7, 6.5, 16), ("trunk", 1, 12, 8.5, 14)),
+        (0.06, 0.07, 0.055), 0.0, 0.75, 0.42,
+        (("conifer", 5, 13, 9, 30), ("broadleaf", 4, 10, 10, 30), ("bush", 3, 1.7, 6.5, 16), ("trunk", 1, 12, 8.5, 14)),
     ),
     "mountains": Biome(
         (0.50, 0.46, 0.37), (0.36, 0.42, 0.23), ((0.50, 0.56, 0.68), (0.40, 0.44, 0.50), (0.27, 0.36, 0.27)),
@@ -83,11 +82,6 @@ def _linear(colour: tuple[float, ...]) -> Tensor:
     return torch.tensor(colour, dtype=torch.float64).square()
 
 
-@lru_cache
-def _paint(colour: tuple[float, ...], device: str) -> Tensor:
-    return _linear(colour).to(device, torch.float32)[:, None, None]
-
-
 def _generator(*key: object) -> torch.Generator:
     """A generator of its own for each purpose, so that no draw shifts another one."""
     digest = hashlib.sha256(repr(key).encode()).digest()
@@ -98,26 +92,12 @@ def _uniform(g: torch.Generator, low: float, high: float, *shape: int) -> Tensor
     return low + (high - low) * torch.rand(shape, generator=g, dtype=torch.float64)
 
 
-class _Wave:
-    """A sum of sines over 0 … length, [n] pairs of amplitude and period drawn around the given ones; looked up in a
-    table, and so is its slope."""
-
-    STEP = 0.25
-
-    def __init__(self, g: torch.Generator, length: float, waves: list[tuple[float, float]]) -> None:
-        amplitude, period = (torch.tensor(waves, dtype=torch.float64) * _uniform(g, 0.75, 1.25, len(waves), 2)).T
-        omega = 2 * math.pi / period
-        angle = torch.arange(0, length, self.STEP, dtype=torch.float64)[:, None] * omega + _uniform(
-            g, 0, 6.3, len(waves)
-        )
-        self.values, self.slopes = (amplitude * angle.sin()).sum(1), (amplitude * omega * angle.cos()).sum(1)
-
-    def __call__(self, x: Tensor, slope: bool = False) -> Tensor:
-        table = self.slopes if slope else self.values
-        place = x.reshape(-1) / self.STEP
-        index = place.long()
-        low, high = table.index_select(0, index), table.index_select(0, index + 1)
-        return torch.lerp(low, high, place - index).view(x.shape)
+def _waves(x: Tensor, waves: Tensor, slope: bool = False) -> Tensor:
+    """Sum of sines, waves [n, 3] = amplitude, period, phase, at x of any shape; or its derivative."""
+    amplitude, period, phase = waves.T
+    omega = 2 * math.pi / period
+    angle = x[..., None] * omega + phase
+    return (amplitude * omega * angle.cos() if slope else amplitude * angle.sin()).sum(-1)
 
 
 def _noise(g: torch.Generator, height: int, width: int, power: float, low: float = 0.0) -> Tensor:
@@ -406,22 +386,20 @@ class _Drive:
         along = t / max(frames - 1, 1)
 
         # the path: speed, curves, hills, a hand that corrects, a vehicle that shakes
-        slower = sum(0.15 for biome in self.biomes if biome.shade > 0)  # where trees stand close
-        pace = _uniform(g, 1.2, 1.6).item() * (1 - slower)
+        pace = _uniform(g, 1.35, 1.9).item()
         speed = pace * (1 + 0.16 * (t / 47 + _uniform(g, 0, 6)).sin() + 0.06 * (t / 13 + _uniform(g, 0, 6)).sin())
         self.s = 100 + speed.cumsum(0)
-        length = float(self.s[-1]) + 1000
-        self.curves = _Wave(g, length, [(9, 420), (4, 210), (1.2, 110)])
-        self.hills = _Wave(g, length, [(3.0, 330), (1.1, 150), (0.25, 60)])
+        self.curves = self._wave_table(g, [(9, 420), (4, 210), (1.2, 110)])
+        self.hills = self._wave_table(g, [(3.0, 330), (1.1, 150), (0.25, 60)])
         self.lane = _uniform(g, 1.6, 1.9) + 0.18 * (t / 29 + _uniform(g, 0, 6)).sin()
-        shake = _Wave(g, frames + 502, [(1, 31), (1, 17), (0.9, 10.3), (0.7, 7.3)])
+        shake = self._wave_table(g, [(1, 31), (1, 17), (0.9, 10.3), (0.7, 7.3)])
         rough = _uniform(g, 0.7, 1.2)
-        pitch = 0.0018 * rough * shake(t) + 0.8 * self.hills(self.s, slope=True)
-        self.yaw = 0.0020 * rough * shake(t + 500) + self.curves(self.s + 8, slope=True)
+        pitch = 0.0022 * rough * _waves(t, shake) + 0.8 * _waves(self.s, self.hills, slope=True)
+        self.yaw = 0.0022 * rough * _waves(t + 500, shake) + _waves(self.s + 8, self.curves, slope=True)
         self.horizon = self.H * 0.47 + self.focal * pitch
 
         # where each row of the picture meets the road
-        rise = self.hills(self.s[:, None] + DEPTHS) - self.hills(self.s)[:, None]
+        rise = _waves(self.s[:, None] + DEPTHS, self.hills) - _waves(self.s, self.hills)[:, None]
         y = self.horizon[:, None] + self.focal * (EYE - rise) / DEPTHS  # [T, depths]
         self.crest = y.cummin(dim=1).values
         self.top = self.crest[:, -1]
@@ -432,27 +410,11 @@ class _Drive:
             1 / DEPTHS[hit - 1], 1 / DEPTHS[hit], ((y0 - rows) / (y0 - y1).clamp_min(1e-9)).clamp(0, 1)
         )
         z = 1 / torch.maximum(nearness, 1 / DEPTHS[y.argmin(dim=1)][:, None])
-        near, far, z = z[:, 2::2], z[:, :-1:2], z[:, 1::2]  # [T, H]
-        ends = self.s[:, None] + near - 0.4 * speed[:, None], self.s[:, None] + far + 0.05  # 0.4: the shutter's part
+        self.z, near, far = z[:, 1::2], z[:, 2::2], z[:, :-1:2]  # [T, H]
+        self.bend = self._bend(self.z)
+        self.length = far - near
+        self.begin, self.end = self.s[:, None] + near - 0.4 * speed[:, None], self.s[:, None] + far + 0.05
 
-        def edge(at: float, reach: float = 0) -> Tensor:
-            """One over the width in metres of a pixel's footprint across an edge that stands at u."""
-            slant = (at - self.lane[:, None]).abs() * (far - near) / z
-            return 1 / (z / self.focal + 0.7 * slant + reach)
-
-        def dashes(period: float, on: float) -> Tensor:
-            """Share of each row's stretch that dashes cover, in closed form."""
-            low, high = ((v / period).long() * on + (v % period).clamp_max(on) for v in ends)
-            return (high - low) / (ends[1] - ends[0])
-
-        each = [z, self.lane[:, None] - self._bend(z), self._turn(self.s[:, None] + z), dashes(10, 4)]
-        each += [edge(-3.6), edge(3.6), edge(0), edge(4.0), edge(5.1, 0.5)]
-        self.streaks = []
-        for cell in (FINE, COARSE):  # which lines of the textures the ends of each row fall on
-            level = (z / self.focal / cell).log2().round().clamp(0, 3).long() * (TEXTURE[0] + 1)
-            places = [v / cell for v in ends]
-            self.streaks.append([(level + p.long() % TEXTURE[0]).to(device) for p in places])
-            each += [*(p - p.long() for p in places), cell / (ends[1] - ends[0])]
         # light and weather
         hour = hours[index % 4] + 0.15 + (0.7 * along + 0.3 * index / 4 % 0.3 if index % 2 == 0 else 0.85 - 0.7 * along)
         keys = torch.stack(
@@ -468,7 +430,6 @@ class _Drive:
         spell = _smooth(1.5 - 3 * (along - _uniform(g, 0.3, 0.7)).abs())  # it comes and goes
         self.rain = spell if weather == 3 else 0 * spell
         over = (0.75 * self.rain + (0.25 * spell if weather == 2 else 0))[:, None]
-        self.over = over[:, 0]
         zenith, horizon, sun, ambient = day[:, 0:3], day[:, 3:6], day[:, 6:9], day[:, 9:12]
         grey = horizon.mean(1, keepdim=True) * torch.tensor([0.62, 0.66, 0.72])
         self.zenith, self.haze = torch.lerp(zenith, grey * 0.8, over), torch.lerp(horizon, grey, over)
@@ -479,24 +440,26 @@ class _Drive:
         self.side = side
 
         # textures
-        self.fine, self.coarse = (self._float(_streaks(g, *how)).view(-1, TEXTURE[1]) for how in ((0.5, 4), (1.0, 2)))
-        each += [1 - (-z * self.thick[:, None]).exp()]
-        self.rows = self._float(torch.stack(each, dim=1))  # [T, what, H]
-        clouds = _noise(g, 128, 512, 1.9, 3)
+        self.fine, self.coarse = self._float(_streaks(g, 0.5, 4)), self._float(_streaks(g, 1.0, 2))
+        clouds = _noise(g, 128, 512, 1.5, 3)
         self.clouds = self._float(clouds)[None, None]
         self.ridges = self._float(self._draw_ridges(g))
-        drops = F.avg_pool2d(_noise(g, 2 * self.H, 2 * self.W, 0)[None, None], (self.H // 8 * 2 + 1, 1), 1)[0, 0]
-        self.drops = self._float((drops / drops.std() - 1.2).clamp_min(0))  # streaks, laid anew over each frame
-        self.drop_at = torch.rand(frames, 2, generator=g).tolist()
         self._place(random.Random(repr((seed, index))))
 
     def _float(self, x: Tensor) -> Tensor:
         return x.to(self.device, torch.float32)
 
+    @staticmethod
+    def _wave_table(g: torch.Generator, waves: list[tuple[float, float]]) -> Tensor:
+        table = torch.tensor([(a, p, 0) for a, p in waves], dtype=torch.float64)
+        table[:, :2] *= _uniform(g, 0.75, 1.25, len(waves), 2)
+        table[:, 2] = _uniform(g, 0, 2 * math.pi, len(waves))
+        return table
+
     def _bend(self, z: Tensor) -> Tensor:
         """How far to the right the road has gone z metres ahead, seen along the camera, [T, n] → [T, n]."""
         s = self.s[:, None]
-        return self.curves(s + z) - self.curves(s) - z * self.yaw[:, None]
+        return _waves(s + z, self.curves) - _waves(s, self.curves) - z * self.yaw[:, None]
 
     def _turn(self, s: Tensor) -> Tensor:
         """Share of the second biome at s metres, 0 … 1."""
@@ -560,7 +523,7 @@ class _Drive:
         safe = z.clamp(NEAR, FAR)
         scale = self.focal / safe
         x = self.W / 2 + scale * (u - self.lane[:, None] + self._bend(safe))
-        rise = self.hills(self.s[:, None] + safe) - self.hills(self.s)[:, None]
+        rise = _waves(self.s[:, None] + safe, self.hills) - _waves(self.s, self.hills)[:, None]
         foot = self.horizon[:, None] + scale * (EYE - rise)
         left, right = x - scale * width / 2, x + scale * width / 2
         up, down = foot - 1.06 * scale * height, foot + 0.06 * scale * height
@@ -602,15 +565,7 @@ class _Drive:
         image = torch.empty(b - a, self.H, self.W, 4, device=self.device)
         self._layers(a, b, image)
         self._billboards(a, b, image.view(-1, 4))
-        image = image[..., :3].permute(0, 3, 1, 2).contiguous()
-        for t in range(a, b):
-            if self.rain[t] > 0:
-                y, x = (int(p * (n - m)) for p, n, m in zip(self.drop_at[t], self.drops.shape, (self.H, self.W)))
-                strength = 0.05 * float(self.rain[t])
-                image[t - a].lerp_(
-                    self._float(self.haze[t])[:, None, None], strength * self.drops[y : y + self.H, x : x + self.W]
-                )
-        return image.clamp_(0, 1).sqrt_().mul_(255).add_(0.5).to(torch.uint8)
+        return image[..., :3].permute(0, 3, 1, 2).clamp(0, 1).sqrt_().mul_(255).round_().to(torch.uint8)
 
     def _layers(self, a: int, b: int, image: Tensor) -> None:
         """Sky, ridges and ground of frames a … b − 1 into image [b − a, H, W, 4]."""
@@ -638,13 +593,10 @@ class _Drive:
         elevation = self._float((self.horizon[pick, None] - y) / self.focal)  # [C, R]
         thin = (1 - (-3.6 * elevation.clamp_min(0)).exp())[:, None, :, None]
         sky = torch.lerp(haze[:, :, None, None], zenith[:, :, None, None], thin)  # [C, 3, R, 1]
-        air = torch.lerp(haze[:, :, None, None], sky, 0.6)  # what distance fades into
         dx = (azimuth - float(self.sun_at[0]))[:, None, :]
         dy = (elevation - self._float(self.sun_at[1][pick, None]))[:, :, None]
-        away = dx * dx + dy * dy  # [C, R, W]
-        clear = self._float((1 - 1.4 * self.over[pick]).clamp_min(0))[:, None, None]  # no disc through thick cloud
-        halo = 1 / (1 + 40 * away)
-        glow = (0.75 * halo * halo + ((0.0009 - away) * self.focal * 12 + 0.5).clamp(0, 1) * 3 * clear)[:, None]
+        away = (dx * dx + dy * dy).sqrt()  # [C, R, W]
+        glow = (0.9 * (-7 * away).exp() + ((0.035 - away) * self.focal * 0.7 + 0.5).clamp(0, 1) * 3)[:, None]
         # clouds lie on a plane: closer together towards the horizon
         height = 1 / (elevation.clamp_min(0) + 0.10)
         grid = torch.stack(
@@ -665,78 +617,108 @@ class _Drive:
         for i in range(3):
             grown = self._float(1 + self.s[pick] / (9000, 3500, 1400)[i])[:, None]
             place = ((azimuth / grown) / SPREAD * 0.5 + 0.5) * 1024
-            column = place.long().clamp(2, 1020)
+            left = place.floor()
+            column, part = left.long().clamp(0, 1021), place - left
             heights = torch.lerp(self.ridges[0, i], self.ridges[1, i], share[:, None])  # [C, 1024]
-            top = torch.lerp(heights.gather(1, column), heights.gather(1, column + 1), place - column) * grown
+            top = torch.lerp(heights.gather(1, column), heights.gather(1, column + 1), part) * grown
+            lean = heights.gather(1, column + 2) - heights.gather(1, column - 1 + (column == 0))
             depth = top[:, None, :] - elevation[:, :, None]  # [C, R, W], radians below the edge
             cover = (depth * self.focal + 0.5).clamp(0, 1)[:, None]
-            # flanks run down askew: their light is that of the edge somewhat beside
-            slopes = F.avg_pool1d((heights[:, 4:] - heights[:, :-4])[:, None], 5, 1)[:, 0]  # [C, 1016]
-            askew = (column[:, None, :] + depth * 230 * (1 if i % 2 else -1)).long().clamp(0, 1015)
-            lean = slopes.gather(1, askew.flatten(1)).view_as(depth)
-            ca, cb = (_paint(biome.ridges[i], str(self.device)) for biome in self.biomes)
-            colour = torch.lerp(ca, cb, share[:, None, None, None])  # [C, 3, 1, 1]
-            facing = (0.75 - self.side * lean * (22, 20, 16)[i]).clamp(0.35, 1.3)[:, None]
+            ca, cb = (self._float(_linear(biome.ridges[i])) for biome in self.biomes)
+            colour = torch.lerp(ca, cb, share[:, None])[:, :, None, None]
+            facing = (0.75 - self.side * lean * (90, 70, 60)[i]).clamp(0.35, 1.3)[:, None, None, :]
             if i == 0:
                 snow = self.biomes[0].snow + share * (self.biomes[1].snow - self.biomes[0].snow)
-                white = ((elevation[:, :, None] - 0.15 + lean * 1.5) * 40).clamp(0, 1) * snow[:, None, None]
+                white = ((elevation[:, :, None] - 0.13 + lean[:, None, :] * 2) * 40).clamp(0, 1) * snow[:, None, None]
                 colour = torch.lerp(colour, torch.full_like(colour, 0.85), white[:, None])
             lit = colour * (ambient[:, :, None, None] + sun[:, :, None, None] * 0.75 * facing)
             veil = self._float(1 - (-self.thick[pick] * (1500, 800, 350)[i]).exp() * (0.9, 0.95, 1)[i])[
                 :, None, None, None
             ]
-            sky = torch.lerp(sky, torch.lerp(lit, air, veil), cover)
+            sky = torch.lerp(sky, torch.lerp(lit, haze[:, :, None, None], veil), cover)
         return sky
 
-    def _texture(self, table: Tensor, ends: list[Tensor], parts: Tensor, u: Tensor, cell: float) -> Tensor:
-        """The mean of a texture over the stretch of road each row shows, at u, [C, R, W]."""
-        low, high = (torch.lerp(F.embedding(i, table), F.embedding(i + 1, table), p) for i, p in zip(ends, parts))
-        lines = (high - low) * parts[2]  # [C, R, 128]
-        place = u * (1 / cell) + 2**14  # shifted, so that cutting decimals off is rounding down
-        left = place.long()
+    def _along(self, table: Tensor, cell: float, pick: slice, rows: slice) -> Tensor:
+        """Mean of a texture over the stretch of road each row shows, [C, R, 128]."""
+        per_row = TEXTURE[0]
+        level = (self.z[pick, rows] / self.focal / cell).log2().round().clamp(0, len(table) - 1).long()
+        flat = table.view(-1, TEXTURE[1])
+        ends = []
+        for end in (self.begin, self.end):
+            place = end[pick, rows] / cell
+            whole = place.floor()
+            index = (level * (per_row + 1) + whole.long() % per_row).to(self.device)
+            part = self._float(place - whole)[..., None]
+            ends.append(torch.lerp(flat[index], flat[index + 1], part))
+        return (ends[1] - ends[0]) * self._float(cell / (self.end - self.begin)[pick, rows])[..., None]
+
+    def _across(self, lines: Tensor, u: Tensor, cell: float) -> Tensor:
+        place = u / cell
+        left = place.floor()
+        index = left.long()
         mask = TEXTURE[1] - 1
-        return torch.lerp(lines.gather(2, left & mask), lines.gather(2, (left + 1) & mask), place - left)
+        return torch.lerp(lines.gather(2, index & mask), lines.gather(2, (index + 1) & mask), place - left)
 
     def _ground(self, pick: slice, high: int, zenith: Tensor, haze: Tensor, sun: Tensor, ambient: Tensor) -> Tensor:
-        haze, sun, ambient = (self._float(v)[:, :, None, None] for v in (haze, sun, ambient))
-        rows = self.rows[pick, :, high:].transpose(0, 1)[..., None]  # [what, C, R, 1]
-        z, middle, share, dash, left, right, centre, kerb, soft = rows[:9]
-        ends = [[i[pick, high:] for i in pair] for pair in self.streaks]
+        haze, sun, ambient = (self._float(v) for v in (haze, sun, ambient))
+        rows = slice(high, self.H)
+        z = self.z[pick, rows]
         x = (torch.arange(self.W, dtype=torch.float32, device=self.device) + 0.5 - self.W / 2) / self.focal
-        u = x * z + middle  # [C, R, W], metres to the right of the middle of the road
-        fine = self._texture(self.fine, ends[0], rows[9:12], u, FINE)
-        coarse = self._texture(self.coarse, ends[1], rows[12:15], u, COARSE)
+        u = (
+            x * self._float(z)[..., None] + self._float(self.lane[pick, None] - self.bend[pick, rows])[..., None]
+        )  # [C, R, W]
+        fine = self._across(self._along(self.fine, FINE, pick, rows), u, FINE)
+        coarse = self._across(self._along(self.coarse, COARSE, pick, rows), u, COARSE)
 
-        def stripe(off: Tensor, half: float, sharp: Tensor) -> Tensor:
-            return torch.minimum(((half - off) * sharp + 0.5).clamp_min(0), (2 * half * sharp).clamp_max(1))
+        def edge(at: float, reach: float = 0) -> Tensor:
+            """Width in metres over which an edge at u is softened in each row: the pixel's footprint, [C, R, 1]."""
+            slant = (at - self.lane[pick, None]).abs() * self.length[pick, rows] / z
+            return self._float(1 / (z / self.focal + 0.7 * slant + reach))[..., None]
 
-        def of(colour: tuple[float, float, float]) -> Tensor:
-            return _paint(colour, str(self.device))
+        def stripe(at: float, half: float) -> Tensor:
+            sharp = edge(at)
+            return torch.minimum(((half - (u - at).abs()) * sharp + 0.5).clamp_min(0), (2 * half * sharp).clamp_max(1))
 
-        one, two = self.biomes
-        wide = share[:, None]
+        def dashes(period: float, on: float) -> Tensor:
+            """Share of each row's stretch that a dash covers, in closed form, [C, R, 1]."""
+
+            def total(v: Tensor) -> Tensor:
+                return (v / period).floor() * on + (v % period).clamp_max(on)
+
+            begin, end = self.begin[pick, rows], self.end[pick, rows]
+            return self._float((total(end) - total(begin)) / (end - begin))[..., None]
+
+        share = self._float(self._turn(self.s[pick, None] + z))[:, None, :, None]
+        ea, eb, ca, cb = (
+            self._float(_linear(c))[:, None, None]
+            for c in (self.biomes[0].earth, self.biomes[1].earth, self.biomes[0].cover, self.biomes[1].cover)
+        )
         patch = (0.5 + 0.34 * coarse + 0.30 * fine).clamp(0, 1)[:, None]
-        colour = torch.lerp(
-            torch.lerp(of(one.earth), of(two.earth), wide), torch.lerp(of(one.cover), of(two.cover), wide), patch
-        )  # [C, 3, R, W]
+        colour = torch.lerp(torch.lerp(ea, eb, share), torch.lerp(ca, cb, share), patch)  # [C, 3, R, W]
+        gravel = self._float(_linear((0.56, 0.51, 0.45)))[:, None, None]
         off = u.abs()
-        verge = ((5.1 + 0.3 * coarse - off) * soft + 0.5).clamp(0, 0.85)[:, None]
-        colour = torch.lerp(colour, of((0.56, 0.51, 0.45)) * (1 + 0.22 * fine[:, None]), verge)
+        verge = ((5.1 + 0.3 * coarse - off) * edge(5.1, 0.5) + 0.5).clamp(0, 1)[:, None]
+        colour = torch.lerp(colour, gravel * (1 + 0.22 * fine[:, None]), verge * 0.85)
         wet = self._float(self.rain[pick])[:, None, None]
         tracks = (1 - ((off - 1.8).abs() - 0.8).abs() * 1.6).clamp_min(0)
         asphalt = (0.115 + 0.014 * coarse + 0.016 * fine - 0.018 * tracks) * (1 - 0.4 * wet)
-        road = ((4.05 - off) * kerb + 0.5).clamp(0, 1)[:, None]
-        colour = torch.lerp(colour, asphalt[:, None] * of((0.99, 1.0, 1.02)), road)
-        white = torch.maximum(stripe((u + 3.6).abs(), 0.09, left), stripe((u - 3.6).abs(), 0.09, right))
-        colour = torch.lerp(colour, of((0.86, 0.86, 0.84)), (white * (0.85 + 0.1 * fine))[:, None])
-        colour = torch.lerp(colour, of((0.93, 0.72, 0.20)), (stripe(off, 0.10, centre) * dash)[:, None])
+        road = ((4.05 - off) * edge(4.0) + 0.5).clamp(0, 1)[:, None]
+        colour = torch.lerp(
+            colour, asphalt[:, None] * self._float(torch.tensor([0.98, 1.0, 1.04]))[:, None, None], road
+        )
+        lines = torch.maximum(stripe(-3.6, 0.09), stripe(3.6, 0.09))
+        colour = torch.lerp(colour, torch.tensor(0.72, device=self.device), (lines * (0.85 + 0.1 * fine))[:, None])
+        yellow = self._float(_linear((0.93, 0.72, 0.20)))[:, None, None]
+        colour = torch.lerp(colour, yellow, (stripe(0, 0.10) * dashes(10, 4))[:, None])
         # sun and shade
-        shade = one.shade + share * (two.shade - one.shade)
+        shade = self._float(self.biomes[0].shade + share * (self.biomes[1].shade - self.biomes[0].shade)).squeeze(1)
         dapple = ((coarse * 0.9 + fine * 0.5 + 0.15) * 1.6).clamp(0, 1) * shade
-        colour = colour * (ambient + sun * 0.75 * (1 - dapple)[:, None])
+        sunlit = sun[:, :, None, None] * 0.75 * (1 - dapple)[:, None]
+        colour = colour * (ambient[:, :, None, None] + sunlit)
         if float(self.rain[pick].max()) > 0:  # a wet road mirrors the sky
-            colour = torch.lerp(colour, haze, road * (0.15 * wet)[:, None])
-        return torch.lerp(colour, haze, rows[15][:, None])
+            colour = torch.lerp(colour, haze[:, :, None, None], road * (0.35 * wet)[:, None])
+        fog = self._float(1 - (-z * self.thick[pick, None]).exp())[:, None, :, None]
+        return torch.lerp(colour, haze[:, :, None, None], fog)
 
     def _billboards(self, a: int, b: int, image: Tensor) -> None:
         """Paints all sprites of frames a … b − 1 into image [C · H · W, 4], in rounds: each frame's farthest first."""

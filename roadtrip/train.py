@@ -163,7 +163,7 @@ class Run:
             judge = PatchDiscriminator(recipe.judge_frames, recipe.judge_width, recipe.spectral)
         self.model: NextFrame = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.judge: PatchDiscriminator = judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model.mean_frame.copy_(_mean_frame(film, self.starts, recipe.clip))
+        self.model.mean_frame.copy_(mean_frame(film, self.starts, recipe.clip))
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         betas = (recipe.beta1, 0.99)
         weights = [p for p in self.model.parameters() if p.dim() == 4 and recipe.optimiser == "muon"]
@@ -457,7 +457,7 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
         )
 
 
-def _mean_frame(film: Film, starts: Tensor, clip: int) -> Tensor:
+def mean_frame(film: Film, starts: Tensor, clip: int) -> Tensor:
     """The mean of the frames that training sees, uint8 [3, H, W]; of at most 512 of them, evenly spaced."""
     seen = (starts[:, None] + film.gap * torch.arange(clip)).unique()
     return film.frames[spread(seen, 512)].float().mean(dim=0).round().to(torch.uint8)
