@@ -8,12 +8,13 @@ study's own is part of the setting (scenery+output=picture+steps=2400); SETTING 
     {{pair TABLE R}}  {{pair TABLE R range}}  {{pair TABLE verdicts}}     median, least and most, verdicts over seeds
     {{p pair v2 R SETTING}}  {{p pair v2 oscillates SETTING}}             an adjusted p value; no SETTING is the arms' own
     {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{sizes}}  {{judged}}
-    {{averaged TABLE}}  {{figure R TABLE}}  {{runs}}  {{hours}}
+    {{averaged TABLE}}  {{figure R TABLE}}  {{runs}}  {{hours}}  {{seconds pair TABLE}}
 """
 
 from __future__ import annotations
 
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,9 @@ class Findings:
                 return self.figure(measure, table)
             case ["p", arm, other, measure, *setting]:
                 return self.p(arm, other, measure, "+".join(setting))
+            case ["seconds", arm, table]:
+                seconds = [row["seconds"] for row in self.of(table) if row["arm"] == arm]
+                return _link(f"{statistics.median(seconds):.0f}", _anchor(arm, table))
             case [arm, table, "verdicts"]:
                 return _link(_verdicts(self.group(arm, table)), _anchor(arm, table))
             case [arm, table, measure]:
