@@ -36,8 +36,10 @@ ARCHITECTURE: dict[str, tuple[Any, ...] | range] = {
 
 
 def versions() -> dict[str, str]:
-    """What a run was made with."""
-    return {"roadtrip": VERSION, "torch": torch.__version__, "python": platform.python_version()}
+    """What a run was made with. cpu: the widest vectors that torch uses here ("AVX2", "AVX512", …), with which the
+    order of sums changes, and so the bits of a run on a CPU."""
+    facts = {"roadtrip": VERSION, "torch": torch.__version__, "python": platform.python_version()}
+    return facts | {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
 def save(path: str | Path, run: NextFrame | Progress, resumable: bool = False) -> Path:

@@ -104,7 +104,7 @@ def test_rows_say_everything(table):
             assert key in row
         assert rt.Recipe.from_dict(row["recipe"]) == replace(study.ARMS[row["arm"]], **TOO_LITTLE)
         assert len(row["onset"]) == 4 and len(row["clock"]) == 3 and len(row["starts"]) == 8
-        assert row["versions"]["torch"] == torch.__version__
+        assert row["versions"]["torch"] == torch.__version__ and row["versions"]["cpu"]
         assert row["command"].startswith("python -m roadtrip study --arms")
         assert str(table) not in json.dumps(row)
 
