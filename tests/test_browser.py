@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 import time
 from urllib.request import urlopen
 
@@ -72,6 +73,28 @@ def test_opens_on_a_result(page, served):
     for tab in ("Train", "Scrub", "Compare"):
         page.get_by_role("tab", name=tab).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_is_chosen_while_the_page_still_opens_stays(browser, served, monkeypatch):
+    from roadtrip.ui import page as the_page
+
+    held, begun = threading.Event(), the_page._begun
+    monkeypatch.setattr(the_page, "_begun", lambda *asked: (held.wait(60), begun(*asked))[1])
+    page = browser.new_page()
+    page.goto(served)
+    page.get_by_role("button", name="A memory").click()
+    page.get_by_role("tab", name="Train").click()
+    page.get_by_role("radio", name="v3-single").check()
+    page.wait_for_timeout(1000)
+    held.set()
+    page.wait_for_function("document.querySelector('#rt-verdict').innerText.includes('lstm')", timeout=60_000)
+    page.wait_for_timeout(1000)
+    assert page.get_by_role("radio", name="v3-single").is_checked()
+    page.get_by_role("tab", name="Compare").click()
+    assert page.get_by_label("First model").input_value() == "lstm"
+    assert page.get_by_label("Second model").input_value() == "v2"
+    assert "lstm" in page.locator("#rt-verdict").inner_text()
+    page.close()
 
 
 def test_the_film_runs_before_the_page_has_come_alive(browser, served):

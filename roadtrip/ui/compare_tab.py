@@ -200,7 +200,8 @@ class Tab(NamedTuple):
     changes: list[Any]  # the events after which the menus are out of date
 
 
-def build(garage: gr.State) -> Tab:
+def build(garage: gr.State, one: str | None, other: str | None) -> Tab:
+    """one, other: the models that it opens with."""
     gr.Markdown(
         "## The pair beside the single frame\n"
         "A network trained on distance alone blurs, since a blur is the safest guess. A discriminator that tells real "
@@ -212,8 +213,12 @@ def build(garage: gr.State) -> Tab:
         elem_classes="rt-first",
     )
     with gr.Row():
-        left = gr.Dropdown(shipped_names(), label="First model", info="Shipped, or trained by you.", min_width=230)
-        right = gr.Dropdown(shipped_names(), label="Second model", info="Shipped, or trained by you.", min_width=230)
+        left = gr.Dropdown(
+            shipped_names(), value=one, label="First model", info="Shipped, or trained by you.", min_width=230
+        )
+        right = gr.Dropdown(
+            shipped_names(), value=other, label="Second model", info="Shipped, or trained by you.", min_width=230
+        )
         film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
         start = gr.Slider(
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the first has not seen.", min_width=230

@@ -11,7 +11,7 @@ import gradio as gr
 
 from ..recipes import RECIPES
 from . import compare_tab, recipe_part, scrub_tab, train_tab
-from .garage import ROAD, Garage, alone, park
+from .garage import ROAD, Garage, alone, park, shipped_names
 from .opening import opens_on
 from .player import plotly_folder
 from .scrub_tab import range_of_starts
@@ -39,24 +39,28 @@ def build() -> gr.Blocks:
     # files that were made for download go an hour after they were
     with gr.Blocks(title="Roadtrip", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         garage = gr.State(Garage())
+        left, right, model = _opening(shipped_names())
         gr.Markdown(HELLO)
         with gr.Tabs():
             with gr.Tab("Compare", id="compare") as compare_page:
-                compare = compare_tab.build(garage)
+                compare = compare_tab.build(garage, left, right)
             with gr.Tab("Train", id="train") as train_page:
                 train = train_tab.build(garage)
             with gr.Tab("Scrub", id="scrub") as scrub_page:
-                scrub = scrub_tab.build(garage)
+                scrub = scrub_tab.build(garage, model)
         menus: list[Any] = [compare.left, compare.right, scrub.model, compare.film, scrub.film, train.film.film]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         # which garage on this server is the visitor's, so that a reload finds it again
         key = gr.BrowserState(None, storage_key="roadtrip")
         asked: list[Any] = [*menus, compare.start, scrub.start, scrub.horizon, train.recipe.name]
         asked += [train.recipe.seconds, train.recipe.seed]
+        # first what takes no time, so that nothing is put back that a visitor has chosen while the road was rendered
         arrival = page.load(
-            arrive,
-            [garage, key],
-            [garage, key, *compare.draw["outputs"], *asked, *train.outputs, *train.recipe.filled],
+            arrive, [garage, key], [garage, key, *asked, *train.outputs, *train.recipe.filled], **quiet
+        ).then(
+            begin,
+            [garage, compare.left, compare.right, compare.film, compare.start, scrub.model, scrub.film, scrub.start],
+            [*compare.draw["outputs"], compare.start, scrub.start],
             **quiet,
         )
         later = arrival
@@ -92,46 +96,58 @@ def shares(tab: str, parts: dict[str, Any]) -> None:
 
 
 def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
-    """The visitor's own garage, what Compare shows, menus and ranges of starts as the link asks for them, and the run
-    that was trained last; what the link asks for and is not there is as it would be without it."""
+    """The visitor's own garage, menus and fields as the link asks for them, and the run that was trained last. What the
+    link does not ask for, or is not there, stays as the page has it. Computes nothing: it must not keep anyone waiting."""
     garage, key = park(garage, key)
-    return [garage, key, *alone(_arrived, garage, dict(request.query_params) if request else {})]
-
-
-def _arrived(garage: Garage, asked: dict[str, str]) -> list[Any]:
-    names = garage.model_names()
+    asked = dict(request.query_params) if request else {}
+    names, roads = garage.model_names(), garage.film_names()
     tab = asked.get("tab", TABS[0])
-    opening = [
-        asked[key] if asked.get(key) in names else name
-        for key, name in zip(("left", "right", "model"), _opening(names))
+    menus = [_menu(names, asked.get(part)) for part in ("left", "right", "model")]
+    menus += [_menu(roads, asked.get("film") if tab == owner else None) for owner in ("compare", "scrub", None)]
+    start, horizon, seconds, seed = (_whole(asked.get(part)) for part in ("start", "horizon", "seconds", "seed"))
+    rest = [
+        *(gr.skip() if start is None or tab != owner else start for owner in ("compare", "scrub")),
+        horizon if horizon and horizon <= scrub_tab.LONGEST else gr.skip(),
+        asked["recipe"] if asked.get("recipe") in RECIPES else gr.skip(),
+        seconds if seconds and seconds <= train_tab.LONGEST else gr.skip(),
+        seed if seed is not None and seed < 2**31 else gr.skip(),
     ]
-    chosen = [gr.update(choices=names, value=value) for value in opening]
-    roads, starts = garage.film_names(), []
-    films = [asked["film"] if tab == owner and asked.get("film") in roads else ROAD for owner in ("compare", "scrub")]
-    for owner, model, film in zip(("compare", "scrub"), (opening[0], opening[2]), films):
-        update, start = range_of_starts(garage, model, film) if model else gr.skip(), _whole(asked.get("start"))
-        starts.append(update)
-        known = tab == owner and start is not None and "minimum" in update  # without a model there is no range
-        if known and update["minimum"] <= start <= update["maximum"]:
-            update["value"] = start
-    horizon, seed, seconds = (_whole(asked.get(key)) for key in ("horizon", "seed", "seconds"))
+    return [garage, key, *menus, *rest, *train_tab.found_again(garage), *_fields(asked)]
+
+
+def _menu(choices: list[str], wanted: str | None) -> Any:
+    return gr.update(choices=choices, value=wanted) if wanted in choices else gr.update(choices=choices)
+
+
+def _fields(asked: dict[str, str]) -> list[Any]:
+    """Train's fields after the link's recipe and changes; those of a recipe that can't be, as without the link."""
     recipe = asked["recipe"] if asked.get("recipe") in RECIPES else "v1"
     try:
         fields = recipe_part.choose(recipe, asked.get("changes"))
     except gr.Error:
         fields = recipe_part.choose(recipe)
-    rest = [
-        gr.update(value=horizon) if horizon and horizon <= scrub_tab.LONGEST else gr.skip(),
-        recipe,
-        gr.update(value=seconds) if seconds and seconds <= train_tab.LONGEST else gr.skip(),
-        gr.update(value=seed) if seed is not None and seed < 2**31 else gr.skip(),
-    ]
-    menus = [gr.update(choices=roads, value=film) for film in (*films, ROAD)]
+    return fields if {"recipe", "changes"} & asked.keys() else [gr.skip()] * len(fields)
+
+
+def begin(garage: Garage, left: str, right: str, film: str, start: float, *scrub: Any) -> list[Any]:
+    """What Compare shows, and its and Scrub's ranges of starts; a start that is in its range stays."""
+    return alone(_begun, garage, left, right, film, start, *scrub)
+
+
+def _begun(garage: Garage, left: str, right: str, film: str, start: float, *scrub: Any) -> list[Any]:
     try:
-        seen = compare_tab.look(garage, str(opening[0]), str(opening[1]), films[0], starts[0]["value"], False)
-    except (gr.Error, KeyError):  # without a model there is nothing to see
-        seen = (gr.skip(),) * compare_tab.SEEN
-    return [*seen, *chosen, *menus, *starts, *rest, *train_tab.found_again(garage), *fields]
+        starts = [_starts(garage, left, film, start), _starts(garage, *scrub)]
+        seen = compare_tab.look(garage, left, right, film, starts[0]["value"], False)
+    except gr.Error:  # without a model there is nothing to see
+        return [gr.skip()] * (compare_tab.SEEN + 2)
+    return [*seen, *starts]
+
+
+def _starts(garage: Garage, model: str, film: str, start: float) -> Any:
+    update = range_of_starts(garage, model, film)
+    if update["minimum"] <= start <= update["maximum"]:
+        update["value"] = start
+    return update
 
 
 def _whole(text: str | None) -> int | None:

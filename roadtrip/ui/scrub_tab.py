@@ -189,14 +189,17 @@ class Tab(NamedTuple):
     taken: Any  # the event after which there is a new model
 
 
-def build(garage: gr.State) -> Tab:
+def build(garage: gr.State, opening: str | None) -> Tab:
+    """opening: the model that it opens with."""
     gr.Markdown(
         "## How far does it hold?\n"
         "Two real frames go in, then the network is alone with its own output. Scrub to see how far it holds, beside "
         "what really came and beside what needs no network at all."
     )
     with gr.Row():
-        model = gr.Dropdown(shipped_names(), label="Model", info="Shipped, or trained by you.", min_width=230)
+        model = gr.Dropdown(
+            shipped_names(), value=opening, label="Model", info="Shipped, or trained by you.", min_width=230
+        )
         film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
         start = gr.Slider(
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the model has not seen.", min_width=230

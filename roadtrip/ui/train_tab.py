@@ -24,7 +24,7 @@ from ..recipes import Recipe
 from ..train import PREVIEW_FRAMES, Progress, train
 from . import film_part, recipe_part
 from .charts import NAMES, learning_curves, loss_curves
-from .garage import ROAD, ROADS, Garage, gpu, in_turns, number, plain, real_after, told
+from .garage import ROAD, ROADS, Garage, alone, gpu, in_turns, number, plain, real_after, told
 from .player import chart, download, drawn, payload, player
 from .recipe_part import recipe_of_choice
 
@@ -192,7 +192,7 @@ def found_again(garage: Garage) -> tuple[Any, ...]:
     last = garage.unfinished
     if last is None or last.latest is None:
         return (gr.skip(),) * 5
-    status, *rest = shown(last, everything=True)
+    status, *rest = alone(shown, last, True)
     step, steps = last.latest.step, last.latest.steps
     halted = f"**{plain(last.title)}** · stopped at step {step}, or when this page was left; Resume goes on with it."
     return status if step == steps else halted, *rest
@@ -345,13 +345,13 @@ def build(garage: gr.State) -> Tab:
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     outputs = [status, losses, errors, words, show]
     # where others wait, gradio tells the place in the queue beside the status
-    alone: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1}
-    alone |= {"show_progress": "minimal", "show_progress_on": status}
+    in_line: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1}
+    in_line |= {"show_progress": "minimal", "show_progress_on": status}
     begins = start.click(queued, None, status, queue=False, **private)
     asked = [garage, film.film, film.gap, recipe.name, recipe.changes, recipe.seconds, recipe.seed]
-    training = begins.then(run, asked, outputs, api_name="train", **alone)
+    training = begins.then(run, asked, outputs, api_name="train", **in_line)
     begins = again.click(queued, None, status, queue=False, **private)
-    resuming = begins.then(resume, [garage, recipe.seconds], outputs, api_name="resume", **alone)
+    resuming = begins.then(resume, [garage, recipe.seconds], outputs, api_name="resume", **in_line)
     # two events: gradio sends a cancel only after the function beside it has returned, and this one waits for the end
     cancel = stop.click(None, cancels=[training, resuming], **private)
     stopping = cancel.then(stopped, [garage, status], status, queue=False, **private)
