@@ -29,9 +29,17 @@ train it again: on a rendered road or on film of your own."""
 
 
 def theme() -> gr.themes.Base:
-    """Fonts that every system has: nothing is fetched from elsewhere."""
+    """Fonts that every system has: nothing is fetched from elsewhere. On amber, white is hardly read."""
     sans = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
-    return gr.themes.Soft(primary_hue="amber", neutral_hue="stone", font=sans, font_mono=["ui-monospace", "monospace"])
+    soft = gr.themes.Soft(primary_hue="amber", neutral_hue="stone", font=sans, font_mono=["ui-monospace", "monospace"])
+    dark = "*neutral_900"
+    return soft.set(
+        block_title_text_color="*primary_900",
+        button_primary_text_color=dark,
+        button_primary_text_color_dark=dark,
+        checkbox_label_text_color_selected=dark,
+        checkbox_label_text_color_selected_dark=dark,
+    )
 
 
 def build() -> gr.Blocks:
