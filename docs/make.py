@@ -1,4 +1,6 @@
-"""Builds docs/findings.md and its figures from checkpoints/results.json alone: `make findings`.
+"""Builds docs/findings.md and its figures from checkpoints/results.json alone: `make findings`. Runs of that table that
+were made again on another kind of processor are in checkpoints/again.json, and only {{again}} and what begins so is
+from there.
 
 The prose is in docs/findings.template.md. In it {{…}} stands for what the table says, and each becomes a link to the
 row that it came from. TABLE is a film, or film+setting (scenery+output=change), where another number of steps than the
@@ -9,6 +11,7 @@ study's own is part of the setting (scenery+output=picture+steps=2400); SETTING 
     {{p pair v2 R SETTING}}  {{p pair v2 oscillates SETTING}}             an adjusted p value; no SETTING is the arms' own
     {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{sizes}}  {{judged}}
     {{averaged TABLE}}  {{figure R TABLE}}  {{runs}}  {{hours}}  {{seconds pair TABLE}}
+    {{again}}  {{again pair TABLE}}  {{again alike}}  {{again seconds pair TABLE}}
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from roadtrip import evidence
-from roadtrip.study import SIZE, STEPS, Row, read_results, unnamed
+from roadtrip.study import SIZE, STEPS, Row, is_row_of, job_of, read_results, unnamed
 from roadtrip.ui import charts
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "checkpoints" / "results.json"
+AGAIN = RESULTS.with_name("again.json")
 
 
 def is_main(row: Row) -> bool:
@@ -40,6 +44,10 @@ def setting_of(setting: str, steps: int) -> str:
 
 def table_of(film: str, setting: str) -> str:
     return "+".join(filter(None, [film, setting]))
+
+
+def own_table(row: Row) -> str:
+    return table_of(row["film"], setting_of(row["setting"], row["steps"]))
 
 
 KINDS = {"nothing": "there is none", "single": "one frame at a time", "window": "two frames or three at once"}
@@ -63,8 +71,9 @@ def distinct(rows: list[Row]) -> list[Row]:
 class Findings:
     """What the template may ask for."""
 
-    def __init__(self, rows: list[Row]):
+    def __init__(self, rows: list[Row], again: list[Row]):
         self.all = rows
+        self.again = Again([row for row in rows if any(is_row_of(row, job_of(other)) for other in again)], again)
         self.rows = [row for row in rows if is_main(row)]
         self.runs = distinct(self.rows)
         self.groups = {(g.arm, table_of(g.film, setting_of(g.setting, g.steps))): g for g in evidence.groups(self.rows)}
@@ -96,9 +105,10 @@ class Findings:
                 return self.figure(measure, table)
             case ["p", arm, other, measure, *setting]:
                 return self.p(arm, other, measure, "+".join(setting))
+            case ["again", *what]:
+                return self.again(*what)
             case ["seconds", arm, table]:
-                seconds = [row["seconds"] for row in self.of(table) if row["arm"] == arm]
-                return _link(f"{statistics.median(seconds):.0f}", _anchor(arm, table))
+                return _link(_seconds(self.of(table), arm), _anchor(arm, table))
             case [arm, table, "verdicts"]:
                 return _link(_verdicts(self.group(arm, table)), _anchor(arm, table))
             case [arm, table, measure]:
@@ -110,7 +120,7 @@ class Findings:
         raise SystemExit(f"The template asks for {asked!r}, which there is no answer to.")
 
     def of(self, table: str) -> list[Row]:
-        return [row for row in self.rows if table_of(row["film"], setting_of(row["setting"], row["steps"])) == table]
+        return [row for row in self.rows if own_table(row) == table]
 
     def at(self, setting: str) -> list[Row]:
         return [row for row in self.rows if setting_of(row["setting"], row["steps"]) == setting]
@@ -220,11 +230,53 @@ class Findings:
         return f"![{charts.MEASURES[measure]} of every seed, {table.replace('+', ', ')}](figures/{name})"
 
 
-def text(rows: list[Row]) -> tuple[str, dict[str, dict[str, Any]]]:
+class Again:
+    """Runs that were made twice: first, as the table has them, and then again on another kind of processor."""
+
+    def __init__(self, first: list[Row], then: list[Row]):
+        self.first, self.then = first, then
+
+    def __call__(self, *what: str) -> str:
+        match what:
+            case []:
+                return self.table()
+            case ["alike"]:
+                verdicts = [{job_of(row): row["verdict"] for row in rows} for rows in (self.first, self.then)]
+                alike = sum(verdicts[1][job] == verdict for job, verdict in verdicts[0].items())
+                return _link(f"{alike} of {len(self.then)}", "again")
+            case ["seconds", arm, table]:
+                return _link(_seconds([row for row in self.then if own_table(row) == table], arm), "again")
+            case [arm, table]:
+                rows = [row for row in self.then if row["arm"] == arm and own_table(row) == table]
+                return _link(_verdicts(evidence.groups(rows)[0]), _anchor("again", arm, table))
+        raise SystemExit(f"The template asks for {what!r} again, which there is no answer to.")
+
+    def table(self) -> str:
+        lines = [
+            '| <a id="again"></a>table | arm | seeds | verdicts, first | verdicts, again | R, first | R, again |',
+            "|---|---|---|---|---|---|---|",
+        ]
+        first = {(own_table(row), row["arm"]): [] for row in self.then}
+        for row in self.first:
+            first[own_table(row), row["arm"]].append(row)
+        for then in evidence.groups(self.then):
+            table = table_of(then.film, setting_of(then.setting, then.steps))
+            before = evidence.groups(first[table, then.arm])[0]
+            cells = [_verdicts(before), _verdicts(then), _range(before.spread["R"]), _range(then.spread["R"])]
+            name = f'<a id="{_anchor("again", then.arm, table)}"></a>{table.replace("+", ", ")}'
+            lines.append(f"| {name} | {then.arm} | {', '.join(map(str, then.seeds))} | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+
+def text(rows: list[Row], again: list[Row]) -> tuple[str, dict[str, dict[str, Any]]]:
     """(the findings, figures by file name)."""
-    findings = Findings(rows)
+    findings = Findings(rows, again)
     template = (DOCS / "findings.template.md").read_text()
     return re.sub(r"\{\{(.+?)\}\}", lambda m: findings(m[1].strip()), template, flags=re.S), findings.figures
+
+
+def _seconds(rows: list[Row], arm: str) -> str:
+    return f"{statistics.median(row['seconds'] for row in rows if row['arm'] == arm):.0f}"
 
 
 def _number(value: float | None) -> str:
@@ -255,7 +307,7 @@ def _link(words: str, anchor: str) -> str:
 def main() -> None:
     import plotly.io
 
-    written, figures = text(read_results(RESULTS))
+    written, figures = text(read_results(RESULTS), read_results(AGAIN))
     (DOCS / "findings.md").write_text(written)
     (DOCS / "figures").mkdir(exist_ok=True)
     for name, figure in figures.items():

@@ -395,7 +395,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
     words, *_, name = picked(["v2", 7, 1.5])
     assert name == gr.skip() and "python -m roadtrip" in words
     said = study_part.standing(study_part.shipped_names())
-    assert "as the median of 2 seeds by R; it ends as “moves” (2 of 2 seeds do)" in said
+    assert "as the median by R of seeds 0 to 4; it ends as “moves” (2 of 2 seeds do)" in said
     for nonsense in (["v2", 99], "v2", None, [[]]):
         with pytest.raises(gr.Error, match="no longer there"):
             picked(nonsense)

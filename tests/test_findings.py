@@ -29,8 +29,10 @@ def make():
     return script(ROOT / "docs" / "make.py")
 
 
-def test_every_row_is_whole():
-    rows = json.loads(RESULTS.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the table"))["runs"]
+@pytest.mark.parametrize("name", ["results", "again"])
+def test_every_row_is_whole(name):
+    table = RESULTS.with_name(f"{name}.json").read_text()
+    rows = json.loads(table, parse_constant=lambda name: pytest.fail(f"{name} in the table"))["runs"]
     assert rows
     for row in rows:
         assert isinstance(row["arm"], str) and isinstance(row["film"], str) and "/" not in row["film"]
@@ -44,6 +46,14 @@ def test_every_row_is_whole():
     assert len(set(keys)) == len(keys)
 
 
+def test_what_was_run_again_is_in_the_table(make):
+    first = study.read_results(RESULTS)
+    for row in study.read_results(make.AGAIN):
+        twin = next(other for other in first if study.is_row_of(other, study.job_of(row)))
+        assert twin["fingerprint"] == row["fingerprint"]
+        assert twin["versions"].get("cpu", "AVX2") != row["versions"]["cpu"]  # rows from before it was noted have AVX2
+
+
 def test_what_ships_is_what_the_rule_picks():
     chosen = script(ROOT / "checkpoints" / "make.py").chosen(study.read_results(RESULTS))
     assert (
@@ -54,7 +64,7 @@ def test_what_ships_is_what_the_rule_picks():
 
 
 def test_the_findings_are_the_tables_own_numbers(make):
-    written, figures = make.text(study.read_results(RESULTS))
+    written, figures = make.text(study.read_results(RESULTS), study.read_results(make.AGAIN))
     assert written == (ROOT / "docs" / "findings.md").read_text(), "run `make findings`"
     assert "{{" not in written
     for name in figures:

@@ -196,8 +196,13 @@ def test_permutation_test_by_hand():
     # in two films at once: both sums at their end, or both at the other
     assert evidence.permutation_test([([1.0, 2, 3], [4.0, 5, 6])] * 2) == pytest.approx(2 / 400)
     assert evidence.permutation_test([([1.0, 1], [1.0, 1])]) == 1
+    # of ten and five and five on either side, too many deals to make each, all the way apart
+    apart = [([0.0] * n, [1.0] * n) for n in (10, 5, 5)]
+    assert evidence.permutation_test(apart) == pytest.approx(2 / (184756 * 252 * 252))
     with pytest.raises(rt.RoadtripError):
         evidence.permutation_test([([], [1.0])])
+    with pytest.raises(rt.RoadtripError, match="too many"):
+        evidence.permutation_test(apart * 2)
 
 
 def test_permutation_test_counts_what_brute_force_counts():
@@ -267,3 +272,5 @@ def test_the_median_seed():
     assert evidence.median_seed(rows)["seed"] == 4
     assert evidence.median_seed([row | {"verdict": "frozen"} if row["R"] == 1.5 else row for row in rows])["seed"] == 0
     assert evidence.median_seed(rows[:2])["seed"] == 1
+    later = [rows[0] | {"seed": evidence.RULED + i, "R": 0.0} for i in range(9)]
+    assert evidence.median_seed(rows + later)["seed"] == 4

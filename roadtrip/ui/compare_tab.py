@@ -46,7 +46,7 @@ SEEN = 6  # what `look` gives
 MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),
     ("Where it flips", "replay-pair", "replay-single"),
-    ("What ends the flip", "replay-pair", "replay-detached"),
+    ("With the gradient cut", "replay-pair", "replay-detached"),
     ("The post's network", "post-pair", "post-single"),
     ("The post's, flipping", "post-flip", "post-single"),
     ("v1 and v2", "v1", "v2"),
@@ -208,8 +208,8 @@ def build(garage: gr.State, one: str | None, other: str | None) -> Tab:
         "frames from generated ones punishes blur. The post's one saw *pairs*, g3 and g4 at once, and its rollouts "
         "began to flip: this picture, that picture, this one again. One that saw *single* frames flipped no more. Here "
         "are both, from the same two frames, beside the real road. *Where it flips* shows them trained on frames from deep "
-        "in their own rollouts too: there the pair flips and the single frame comes to rest. *What ends the flip* is to "
-        "cut, in training, the gradient from the second generated frame back into the first.",
+        "in their own rollouts too: there most pairs flip and the single frame comes to rest. *With the gradient cut* is "
+        "such a pair beside one whose second frame is kept, in training, from shaping the first: few of those flip.",
         elem_classes="rt-first",
     )
     with gr.Row():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..evidence import FIRST_OTHER_SEED, Group, groups, median_seed
+from ..evidence import RULED, Group, groups, median_seed
 from ..study import Row, is_model_of, read_results
 from .charts import MEASURES, clocks, onsets, seeds_of_arms
 from .garage import checkpoints, plain, shipped, shipped_names, told
@@ -90,10 +90,10 @@ def standing(names: Iterable[str]) -> str:
         row, rows = min(found, key=lambda pair: pair[0]["arm"] != model.provenance["recipe"]["name"])
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = sum(r["verdict"] == row["verdict"] for r in others)
-        ruled = [r for r in others if r["seed"] < FIRST_OTHER_SEED]
+        ruled = [r for r in others if r["seed"] < RULED]
         why = f"because it ends as “{plain(row['verdict'])}”"
-        if row["seed"] < FIRST_OTHER_SEED and median_seed(ruled) == row:
-            why = f"as the median of {len(ruled)} seeds by R; it ends as “{plain(row['verdict'])}”"
+        if row in ruled and median_seed(ruled) == row:
+            why = f"as the median by R of seeds 0 to {RULED - 1}; it ends as “{plain(row['verdict'])}”"
         facts = [row["arm"], f"seed {row['seed']}", f"{row['steps']} steps", *filter(None, [row["setting"]])]
         said.append(
             f"*{plain(name)}* is a run of the study below ({plain(', '.join(facts))}), shipped {why} ({alike} of "
