@@ -46,6 +46,9 @@ from .train import Run, best_device
 
 HORIZON, HORIZONS = 64, (1, 4, 16)  # of rollouts; of errors in the table
 LOOKS = 12  # at a fixed start while a run trains
+# With wider vectors, sums are added up in another order and a run becomes another: on every x86 processor that has AVX2
+# a run keeps to it, so that its row comes out alike there. Read by torch, oneDNN and MKL when they start.
+VECTORS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 HELD_OUT = 0.2
 STEPS, SIZE = 600, (48, 80)  # of every run of the published table
 Row = dict[str, Any]
@@ -161,8 +164,9 @@ def film_and_gap(text: str) -> tuple[str, str | None]:
 def run(job: Job, folder: Path, device: str | None = None) -> Row:
     """The row of one run: trained, measured and written whole to its folder, or read from there if it was before.
 
-    On a CPU it has one thread: with another number, sums are added up in another order, and a row would be another on
-    another machine. Several cores take several runs at once, which costs less than to share one run between them.
+    On a CPU it has one thread and float32: with another number of threads, sums are added up in another order, and a row
+    would be another on another machine. Several cores take several runs at once, which costs less than to share one run
+    between them. Of the processor's vectors it takes what the process has; `study` starts processes with VECTORS.
 
     A run that was killed is trained again from its beginning and gives the same row. Raises RoadtripError where the
     film can't be opened.
@@ -195,7 +199,8 @@ def _trained(job: Job, device: str | torch.device) -> tuple[Row, NextFrame]:
     path, gap = film_and_gap(job.film)
     film = open_film(path, size=job.size, gap=gap)
     began = time.perf_counter()
-    training = Run(job.recipe, film, job.seed, HELD_OUT, torch.device(device), "auto")
+    device = torch.device(device)
+    training = Run(job.recipe, film, job.seed, HELD_OUT, device, "float32" if device.type == "cpu" else "auto")
     looks = {round(job.steps * (i + 1) / LOOKS) for i in range(LOOKS)}
     clock = []
     for step in range(1, job.steps + 1):
@@ -345,7 +350,8 @@ def study(
 
     Args:
         folder: where finished runs are kept, checkpoint and row each.
-        workers: processes, one run in each at a time; by default one for each core, on a GPU one.
+        workers: processes, one run in each at a time; by default one for each core, on a GPU one. They are started with
+            VECTORS, but for those of its variables that are set already.
         ray: "local" or the address of a Ray cluster, whose machines see the films and `folder` under the same paths.
     Raises RoadtripError where a film can't be opened, a worker is killed, or Ray is not there.
     """
@@ -359,26 +365,40 @@ def study(
             missing.append(job)
     if workers is None:
         workers = torch.get_num_threads() if torch.device(device or best_device()).type == "cpu" else 1
-    workers = min(workers, len(missing))
     if ray:
         yield from _on_ray(missing, folder, device, ray)
-    elif workers > 1:
-        yield from _in_processes(missing, folder, device, workers)
-    else:
-        for job in missing:
-            yield run(job, folder, device)
+    elif missing:
+        yield from _in_processes(missing, folder, device, min(workers, len(missing)))
 
 
 def _in_processes(jobs: list[Job], folder: Path, device: str | None, workers: int) -> Iterator[Row]:
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
     try:
-        for future in as_completed([pool.submit(run, job, folder, device) for job in jobs]):
+        with _environment(_vectors()):  # as many processes are started as there are runs, up to `workers`
+            futures = [pool.submit(run, job, folder, device) for job in jobs]
+        for future in as_completed(futures):
             yield future.result()
         pool.shutdown()  # all is done: left to Python's own exit, 3.11 may print a traceback about a closed pipe
     except BrokenProcessPool:
         raise RoadtripError("A worker of the study was killed; start the study again, it goes on from there.") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _vectors() -> dict[str, str]:
+    """VECTORS where the processor has them, less what is set by hand."""
+    known = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return {k: v for k, v in VECTORS.items() if known and k not in os.environ}
+
+
+@contextmanager
+def _environment(more: dict[str, str]) -> Iterator[None]:
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name in more:
+            del os.environ[name]
 
 
 def _end_with_parent() -> None:
@@ -397,10 +417,11 @@ def _on_ray(jobs: list[Job], folder: Path, device: str | None, address: str) -> 
         import ray
     except ImportError:
         raise RoadtripError("Ray is not installed; pip install 'roadtrip[ray]', or leave out --ray.") from None
+    settings = {"log_to_driver": False, "runtime_env": {"env_vars": _vectors()}}
     if address == "local":
-        ray.init(num_cpus=torch.get_num_threads(), include_dashboard=False, log_to_driver=False)
+        ray.init(num_cpus=torch.get_num_threads(), include_dashboard=False, **settings)
     else:
-        ray.init(address=address, log_to_driver=False)
+        ray.init(address=address, **settings)
     try:
         task = ray.remote(num_cpus=1, num_gpus=1 if device == "cuda" else 0)(run)
         waiting = [task.remote(job, folder, device) for job in jobs]

@@ -160,16 +160,31 @@ def alive(pid):
         return False
 
 
-def test_the_callers_threads_change_no_bit_and_are_left_as_they_were(table, drive, tmp_path):
+def test_neither_threads_nor_wider_vectors_change_a_bit(table, drive, tmp_path, monkeypatch):
+    for name in study.VECTORS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    job = study.Job("pair", f"{drive}:1", 1, 3, (32, 48), SMALL)
+    (row,) = study.study([job], tmp_path, workers=1)
+    assert without_time([row]) == without_time(rows_of(table / "results.json")[3:])
+    assert row["threads"] == 1 and not study.VECTORS.keys() & os.environ.keys()
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        assert row["versions"]["cpu"] == "AVX2"
+
+
+def test_a_run_leaves_the_callers_threads_as_they_were(drive, tmp_path):
     threads = torch.get_num_threads()
     try:
-        for n in (1, 3):
-            torch.set_num_threads(n)
-            row = study.run(study.Job("pair", f"{drive}:1", 1, 3, (32, 48), SMALL), tmp_path / str(n))
-            assert torch.get_num_threads() == n and row["threads"] == 1
-            assert without_time([row]) == without_time(rows_of(table / "results.json")[3:])
+        torch.set_num_threads(3)
+        row = study.run(study.Job("pair", f"{drive}:1", 1, 3, (32, 48), SMALL), tmp_path)
+        assert torch.get_num_threads() == 3 and row["threads"] == 1
     finally:
         torch.set_num_threads(threads)
+
+
+def test_vectors_set_by_hand_stay(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "DEFAULT")
+    assert "ONEDNN_MAX_CPU_ISA" not in study._vectors()
 
 
 def test_ray_gives_the_same_table(table, drive, tmp_path):
