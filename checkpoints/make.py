@@ -9,7 +9,7 @@ from pathlib import Path
 
 import roadtrip as rt
 from roadtrip.evidence import FIRST_OTHER_SEED, best_cure, median_seed
-from roadtrip.study import SIZE, STEPS, Row, is_model_of, job_of, read_results, run
+from roadtrip.study import SIZE, STEPS, Job, Row, is_model_of, is_row_of, job_of, read_results, study
 
 HERE = Path(__file__).parent
 POST = {"setting": "output=picture", "steps": 2400}  # the post's kind of network, trained for as long as it takes
@@ -51,14 +51,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/study"), help="where the study keeps finished runs")
     runs = parser.parse_args().runs
+    wanted: dict[str, Job] = {}
     for name, row in chosen(read_results(HERE / "results.json")).items():
         if (HERE / name).exists() and is_model_of(rt.load(HERE / name), row):
             print(f"{name} is there already", file=sys.stderr)
-            continue
-        job = job_of(row)
-        made = run(job, runs)
+        else:
+            wanted[name] = job_of(row)
+    for made in study([*wanted.values()], runs):
+        name, job = next((n, j) for n, j in wanted.items() if is_row_of(made, j))
         rt.save(HERE / name, rt.load(runs / job.folder))
-        print(f"{name}: {row['arm']}, seed {row['seed']}; R {made['R']}, in the table {row['R']}", flush=True)
+        print(f"{name}: {made['arm']}, seed {made['seed']}, R {made['R']}, {made['verdict']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ study's own is part of the setting (scenery+output=picture+steps=2400); SETTING 
     {{pair TABLE R}}  {{pair TABLE R range}}  {{pair TABLE verdicts}}     median, least and most, verdicts over seeds
     {{p pair v2 R SETTING}}  {{p pair v2 oscillates SETTING}}             an adjusted p value; no SETTING is the arms' own
     {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{sizes}}  {{judged}}
-    {{averaged TABLE}}  {{figure R TABLE}}  {{runs}}  {{hours}}  {{seconds pair TABLE}}
+    {{averaged TABLE}}  {{figure R TABLE}}  {{figure whole}}  {{runs}}  {{hours}}  {{seconds pair TABLE}}
     {{again}}  {{again pair TABLE}}  {{again alike}}  {{again seconds pair TABLE}}
 """
 
@@ -31,11 +31,6 @@ from roadtrip.ui import charts
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "checkpoints" / "results.json"
 AGAIN = RESULTS.with_name("again.json")
-
-
-def is_main(row: Row) -> bool:
-    """Whether a row is of a published table: at the study's size, of a seed that chose nothing."""
-    return tuple(row["size"]) == SIZE and row["seed"] < evidence.FIRST_OTHER_SEED
 
 
 def setting_of(setting: str, steps: int) -> str:
@@ -74,7 +69,7 @@ class Findings:
     def __init__(self, rows: list[Row], again: list[Row]):
         self.all = rows
         self.again = Again([row for row in rows if any(is_row_of(row, job_of(other)) for other in again)], again)
-        self.rows = [row for row in rows if is_main(row)]
+        self.rows = [row for row in rows if evidence.is_published(row)]
         self.runs = distinct(self.rows)
         self.groups = {(g.arm, table_of(g.film, setting_of(g.setting, g.steps))): g for g in evidence.groups(self.rows)}
         self.figures: dict[str, dict[str, Any]] = {}
@@ -101,6 +96,8 @@ class Findings:
                 return self.averaged(table)
             case ["comparisons", *setting]:
                 return self.comparisons("+".join(setting))
+            case ["figure", "whole"]:
+                return self.whole()
             case ["figure", measure, table]:
                 return self.figure(measure, table)
             case ["p", arm, other, measure, *setting]:
@@ -224,6 +221,13 @@ class Findings:
             )
         return "\n".join(lines)
 
+    def whole(self) -> str:
+        tables: dict[str, list[Row]] = {}
+        for row in self.rows:
+            tables.setdefault(own_table(row).replace("+", ", "), []).append(row)
+        self.figures["whole.svg"] = charts.whole_study(tables)
+        return "![how many seeds oscillate, of every arm on every film](figures/whole.svg)"
+
     def figure(self, measure: str, table: str) -> str:
         name = f"{measure}-{_anchor(table)}.svg"
         self.figures[name] = charts.seeds_of_arms(self.of(table), measure)
@@ -311,7 +315,8 @@ def main() -> None:
     (DOCS / "findings.md").write_text(written)
     (DOCS / "figures").mkdir(exist_ok=True)
     for name, figure in figures.items():
-        plotly.io.write_image(figure, DOCS / "figures" / name, width=900, height=420)
+        height = figure["layout"].get("height", 420)
+        plotly.io.write_image(figure, DOCS / "figures" / name, width=900, height=height)
     print(f"Wrote docs/findings.md and {len(figures)} figures.")
 
 

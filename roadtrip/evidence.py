@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from .errors import RoadtripError
-from .study import ARMS, Row
+from .study import ARMS, SIZE, Row
 
 RULED = 5  # a shipped run is picked from its first so many seeds, so that what is run later changes nothing
 FIRST_OTHER_SEED = 100  # seeds from here on chose a setting and are in no published table
@@ -38,9 +38,18 @@ class Group:
     spread: dict[str, Spread | None]
     gain: Spread
 
+    def count(self, verdict: str) -> int:
+        """How many seeds have this verdict."""
+        return dict(self.verdicts).get(verdict, 0)
+
     def share(self, verdict: str) -> float:
         """The share of seeds with this verdict, in [0, 1]."""
-        return dict(self.verdicts).get(verdict, 0) / len(self.seeds)
+        return self.count(verdict) / len(self.seeds)
+
+
+def is_published(row: Row) -> bool:
+    """Whether a row is of a published table: at the study's size, of a seed that chose nothing."""
+    return tuple(row["size"]) == SIZE and row["seed"] < FIRST_OTHER_SEED
 
 
 def groups(rows: list[Row]) -> list[Group]:

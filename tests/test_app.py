@@ -339,7 +339,8 @@ def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
     def row(arm, seed, R, verdict):
         psnr = {"model": [20.0], "copy_last": [19.0]}
         values = {"R": R, "N": 1.0, "S": 0.5, "B": 0.5, "sharpness": 1.0, "verdict": verdict, "psnr": psnr}
-        about = {"arm": arm, "film": "scenery", "setting": "", "steps": 3, "size": [8, 8], "seed": seed, "clock": []}
+        about = {"arm": arm, "film": "scenery", "setting": "", "steps": study.STEPS, "size": [*study.SIZE]}
+        about |= {"seed": seed, "clock": []}
         return about | values | {"real": {"return_ratio": 1.3, "bands": {"R": [1.1, 1.6]}}, "linear": {"R": [1.9, 2.0]}}
 
     rows = [row("pair", 0, 0.2, "oscillates"), row("pair", 1, 1.4, "moves"), row("single", 0, None, "frozen")]
@@ -352,6 +353,13 @@ def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
     assert "pair 1 of 2" in words and "3 runs in all, 1 of them frozen" in words
     with pytest.raises(gr.Error, match="no such table"):
         study_part.look("another", "R")
+    (cells,) = study_part.whole()["figure"]["data"]
+    assert cells["y"] == ["pair", "single"] and cells["z"] == [[0.5], [0.0]] and cells["text"] == [["1/2"], ["0/1"]]
+    assert cells["customdata"][0] == [(name, "1 oscillates, 1 moves")]
+    assert study_part.choose(gr.EventData(None, {"picked": [name, "what else"]})) == name
+    for nonsense in (["another"], name, None, [], [[]]):
+        with pytest.raises(gr.Error, match="no such table"):
+            study_part.choose(gr.EventData(None, {"picked": nonsense}))
 
 
 def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, monkeypatch):

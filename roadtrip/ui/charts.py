@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any
 
-from ..evidence import value_of
+from ..evidence import groups, value_of
+from ..study import ARMS
 
 # Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds. A recipe has one everywhere.
 RECIPE = {"v1": "#E69F00", "v2": "#009E73", "v3-pair": "#D55E00", "v3-single": "#0072B2", "lstm": "#CC79A7"}
@@ -238,6 +240,39 @@ def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
     ticks = {"tickvals": list(range(len(arms))), "ticktext": arms, "tickangle": -40, "range": [-0.6, len(arms) - 0.4]}
     layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 80}}
     return _figure(data, "", MEASURES[measure], xaxis=ticks, **layout)
+
+
+def whole_study(tables: dict[str, list[dict[str, Any]]], usual: tuple[str, ...] = ()) -> dict[str, Any]:
+    """How many seeds of every arm (downwards) oscillate in every table of runs (across, the longest first): "3/5" on a
+    colour that is deeper the larger the share; empty where nothing was run. usual: left out of the names."""
+    names = sorted(tables, key=lambda name: -len(tables[name]))
+    cells = {(name, g.arm): g for name in names for g in groups(tables[name])}
+    arms = [arm for arm in ARMS if any((name, arm) in cells for name in names)]
+    shown = [[cells.get((name, arm)) for name in names] for arm in arms]
+    ended = [[g and ", ".join(f"{n} {verdict}" for verdict, n in g.verdicts) for g in line] for line in shown]
+    cell = {
+        "type": "heatmap",
+        "x": names,
+        "y": arms,
+        "z": [[g and g.share("oscillates") for g in line] for line in shown],
+        "text": [[f"{g.count('oscillates')}/{len(g.seeds)}" if g else "" for g in line] for line in shown],
+        "customdata": [[*zip(names, line)] for line in ended],
+        "texttemplate": "%{text}",
+        "hovertemplate": "%{y}, %{x}: %{customdata[1]}<extra></extra>",
+        "hoverongaps": False,
+        "colorscale": [[0, "#DCDCDC"], [1, VERDICTS["oscillates"][0]]],
+        "zmin": 0,
+        "zmax": 1,
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+    }
+    short = [reduce(lambda text, part: text.replace(part, ""), usual, name) for name in names]
+    across = {"type": "category", "showgrid": False, "tickangle": -35, "tickvals": names, "ticktext": short}
+    down = {"type": "category", "showgrid": False, "autorange": "reversed"}
+    return _figure(
+        [cell], "", "", xaxis=across, yaxis=down, showlegend=False, hovermode="closest", height=160 + 22 * len(arms)
+    )
 
 
 def onsets(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..evidence import RULED, Group, groups, median_seed
-from ..study import Row, is_model_of, read_results
-from .charts import MEASURES, clocks, onsets, seeds_of_arms
+from ..evidence import RULED, Group, groups, is_published, median_seed
+from ..study import SIZE, STEPS, Row, is_model_of, read_results
+from .charts import MEASURES, clocks, onsets, seeds_of_arms, whole_study
 from .garage import checkpoints, plain, shipped, shipped_names, told
 from .player import chart, drawn
 
@@ -37,6 +37,23 @@ def tables() -> dict[str, list[Row]]:
     return _tables(str(file), file.stat().st_mtime) if file.exists() else {}
 
 
+def whole() -> dict[str, Any]:
+    """The map of all published tables."""
+    published = {name: [row for row in rows if is_published(row)] for name, rows in tables().items()}
+    usual = f", {STEPS} steps", f", {SIZE[0]}×{SIZE[1]}"
+    return drawn(whole_study({name: rows for name, rows in published.items() if rows}, usual))
+
+
+def choose(event: gr.EventData) -> str:
+    """The table whose cell was clicked."""
+    with told():
+        wanted = event._data.get("picked") if isinstance(event._data, dict) else None
+        name = wanted[0] if isinstance(wanted, list) and wanted else None
+        if not isinstance(name, str) or name not in tables():
+            raise RoadtripError("The study has no such table; choose one from the menu.")
+        return name
+
+
 def look(table: str, measure: str) -> tuple[Any, str]:
     """The dots and what they say."""
     with told():
@@ -48,9 +65,9 @@ def look(table: str, measure: str) -> tuple[Any, str]:
 
 def in_words(found: list[Group]) -> str:
     """The shares of seeds that oscillate, most first; and how many stood still."""
-    flips = sorted((g for g in found if g.share("oscillates")), key=lambda g: -g.share("oscillates"))
-    runs, frozen = sum(len(g.seeds) for g in found), sum(round(g.share("frozen") * len(g.seeds)) for g in found)
-    each = ", ".join(f"{plain(g.arm)} {round(g.share('oscillates') * len(g.seeds))} of {len(g.seeds)}" for g in flips)
+    flips = sorted((g for g in found if g.count("oscillates")), key=lambda g: -g.share("oscillates"))
+    runs, frozen = sum(len(g.seeds) for g in found), sum(g.count("frozen") for g in found)
+    each = ", ".join(f"{plain(g.arm)} {g.count('oscillates')} of {len(g.seeds)}" for g in flips)
     said = f"Seeds that oscillate: {each}." if flips else "**No seed of any arm oscillates** in this table."
     return f"{said} {runs} runs in all, {frozen} of them frozen, for which R is undefined or says little."
 
@@ -113,8 +130,18 @@ def build() -> Part | None:
     if not names:
         return None
     gr.Markdown(
-        "## Every seed of the study\nOne rollout proves nothing. Here is every arm with every seed it was run with."
+        "## The whole study\nOne rollout proves nothing. Here is every arm, on every film and network that it was run "
+        "on, and how many of its seeds end in a rollout that flips."
     )
+    cells = chart("rt-whole", whole())
+    gr.Markdown(
+        "What you see: an arm a line, what all runs of a column share below it. *3/5* means that three of five seeds "
+        "oscillate. A discriminator sees pairs in the arms that begin with *pair* and in the cures, which are pairs too, "
+        "single frames in those that begin with *single*, and there is none in v1, v2 and lstm. A click on a cell shows "
+        "its column's seeds below.",
+        elem_classes="rt-note",
+    )
+    gr.Markdown("## Every seed")
     with gr.Row():
         table = gr.Dropdown(
             names, value=names[0], label="Film and setting", info="What all arms of a table share.", min_width=320
@@ -144,6 +171,8 @@ def build() -> Part | None:
                 picked.append(chart(name))
                 gr.Markdown(f"What you see: {seen}.", elem_classes="rt-note")
     how: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    shown = look, [table, measure], [dots, words]
     for part in (table, measure):
-        part.input(look, [table, measure], [dots, words], **how)
+        part.input(*shown, **how)
+    cells.click(choose, None, table, **how).success(*shown, **how)
     return Part(table, dots, picked)
