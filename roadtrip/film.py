@@ -10,8 +10,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -241,7 +241,7 @@ def _open_path(path: Path, size: tuple[int, int], report: Report, cache: bool) -
         cuts = find_cuts(frames)
         return Film(frames, cuts, 0, footage.fps, (0,), name, _fingerprint(frames, cuts), footage.skipped)
 
-    return _cached(_listing(path), size, read, cache)
+    return _cached(_listing(path), size, read, report, cache)
 
 
 def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: bool) -> Film:
@@ -258,7 +258,7 @@ def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: boo
         frames, cuts, gap = scenery.render(seed, size)
         return Film(frames, cuts, gap, None, (0,), source, fingerprint)
 
-    return _cached([fingerprint], size, render, cache)
+    return _cached([fingerprint], size, render, report, cache)
 
 
 def _join(films: list[Film]) -> Film:
@@ -393,26 +393,65 @@ def _listing(path: Path) -> list[Any]:
     return [str(path.resolve()), facts]
 
 
-def _cached(key: list[Any], size: tuple[int, int], make: Callable[[Path | None], Film], cache: bool) -> Film:
+def _cached(
+    key: list[Any], size: tuple[int, int], make: Callable[[Path | None], Film], report: Report, cache: bool
+) -> Film:
     if not cache:
         return make(None)
     digest = hashlib.sha256(json.dumps([VERSION, _code(), size, key]).encode()).hexdigest()[:32]
     home = Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
     file = home / "films" / f"{digest}.film"
-    if file.is_file():
+    film = _kept(file)
+    if film:
+        return film
+    with _alone(file.with_suffix(".lock"), report):
+        film = _kept(file)  # made by whoever was waited for
+        if film:
+            return film
+        unfinished = file.with_suffix(".unfinished")
+        film = make(unfinished)
         try:
-            return _load(file)
+            film.save(file)
+            film = _load(file)
         except RoadtripError:
-            pass  # a damaged cache is only read again
-    unfinished = file.with_suffix(".unfinished")
-    film = make(unfinished)
-    try:
-        film.save(file)
-        film = _load(file)
-    except RoadtripError:
-        return film  # nowhere to keep it: go on from memory
-    shutil.rmtree(unfinished, ignore_errors=True)
+            return film  # nowhere to keep it: go on from memory
+        shutil.rmtree(unfinished, ignore_errors=True)
     return film
+
+
+def _kept(file: Path) -> Film | None:
+    if not file.is_file():
+        return None
+    try:
+        return _load(file)
+    except RoadtripError:
+        return None  # a damaged cache is only read again
+
+
+@contextmanager
+def _alone(lock_file: Path, report: Report) -> Iterator[None]:
+    """One import of a film at a time, whichever threads and processes want it: two would write to the same unfinished
+    folder. Where nothing can be written there is none, and nothing to wait for."""
+    from filelock import FileLock, Timeout
+
+    lock: FileLock | None = None
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file)
+        lock.acquire(blocking=False)
+    except Timeout:
+        pass  # somebody has it
+    except (OSError, NotImplementedError):
+        lock = None
+    while lock and not lock.is_locked:
+        report(0, None, "waiting for another import of this film")
+        with suppress(Timeout):
+            lock.acquire(timeout=0.5)
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release()
 
 
 @lru_cache

@@ -6,9 +6,10 @@ import random
 import struct
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import av
 import numpy as np
@@ -438,12 +439,34 @@ def test_a_killed_import_goes_on_where_it_was(tmp_path, monkeypatch):
     assert not settled.parent.exists()
 
 
+def test_imports_of_one_folder_at_once_read_it_once(tmp_path, monkeypatch):
+    """Two threads stand for two processes: a lock on a file keeps both alike apart."""
+    folder = folder_of(tmp_path, slide(30))
+    whole = rt.open_film(folder, SIZE, gap=1, cache=False)
+    read, seen, notes = reading._read_still, [], []
+
+    def slow(file, size):
+        seen.append(1)
+        sleep(0.05)
+        return read(file, size)
+
+    monkeypatch.setattr("roadtrip.reading._read_still", slow)
+    with ThreadPoolExecutor(2) as pool:
+        imports = [
+            pool.submit(rt.open_film, folder, SIZE, gap=1, progress=lambda *said: notes.append(said[-1])) for _ in "ab"
+        ]
+        films = [done.result(timeout=60) for done in imports]
+    assert all(torch.equal(film.frames, whole.frames) and not film.skipped for film in films)
+    assert len(seen) == 30
+    assert "waiting for another import of this film" in notes
+
+
 def test_a_changed_source_or_damaged_cache_is_read_again(tmp_path):
     folder = folder_of(tmp_path, slide(10))
     rt.open_film(folder, SIZE, gap=1)
     plain(1).save(folder / "frame10.png")
     assert len(rt.open_film(folder, SIZE, gap=1).frames) == 11
-    for file in (tmp_path / "cache" / "films").iterdir():
+    for file in (tmp_path / "cache" / "films").glob("*.film"):
         file.write_bytes(file.read_bytes()[:100])
     assert len(rt.open_film(folder, SIZE, gap=1).frames) == 11
 
