@@ -1,5 +1,5 @@
 """Builds docs/findings.md and its figures from checkpoints/results.json alone: `make findings`. Runs of that table that
-were made again on another kind of processor are in checkpoints/again.json, and only {{again}} and what begins so is
+were made again with wider vectors are in checkpoints/again.json, and only {{again}} and what begins so is
 from there.
 
 The prose is in docs/findings.template.md. In it {{…}} stands for what the table says, and each becomes a link to the
@@ -235,7 +235,7 @@ class Findings:
 
 
 class Again:
-    """Runs that were made twice: first, as the table has them, and then again on another kind of processor."""
+    """Runs that were made twice: as the table has them, and again with the widest vectors of another kind of processor."""
 
     def __init__(self, first: list[Row], then: list[Row]):
         self.first, self.then = first, then
@@ -257,7 +257,7 @@ class Again:
 
     def table(self) -> str:
         lines = [
-            '| <a id="again"></a>table | arm | seeds | verdicts, first | verdicts, again | R, first | R, again |',
+            '| <a id="again"></a>table | arm | seeds | verdicts, in the table | verdicts, wider vectors | R, in the table | R, wider vectors |',
             "|---|---|---|---|---|---|---|",
         ]
         first = {(own_table(row), row["arm"]): [] for row in self.then}
