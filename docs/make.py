@@ -128,8 +128,7 @@ class Findings:
         return self.groups[arm, table]
 
     def spread(self, arm: str, table: str, measure: str) -> evidence.Spread:
-        group = self.group(arm, table)
-        spread = group.gain if measure == "gain" else group.spread[measure]
+        spread = self.group(arm, table).spread[measure]
         if spread is None:
             raise SystemExit(f"{measure} of {arm} on {table} is undefined.")
         return spread
@@ -140,16 +139,17 @@ class Findings:
 
     def table(self, table: str) -> str:
         lines = [
-            "| arm | seeds | verdicts | R | N | S | B | sharpness | returns | gain at 1, dB | multiplier of each seed |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            "| arm | seeds | verdicts | R | N | S | B | sharpness | returns | gain at 1, dB | at 4 | at 16 "
+            "| multiplier of each seed |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         real = next(row["real"] for row in self.of(table))
         lines.append(
             f"| real film | – | moves | {_number(real['return_ratio'])} | {_number(real['nyquist_excess'])} | 1 | | 1 "
-            "| | | |"
+            "| | | | | |"
         )
         for group in (g for (_, t), g in self.groups.items() if t == table):
-            cells = [_range(group.spread[m]) for m in evidence.MEASURES] + [_range(group.gain)]
+            cells = [_range(group.spread[m]) for m in evidence.MEASURES]
             cells.append(", ".join(_root(row["multiplier"]) for row in self.of(table) if row["arm"] == group.arm))
             anchor = f'<a id="{_anchor(group.arm, table)}"></a>'
             lines.append(
@@ -167,7 +167,7 @@ class Findings:
         averaged = {g.arm: g for g in evidence.groups([row | row["ema"] for row in judged])}
         for raw in evidence.groups(judged):
             group = averaged[raw.arm]
-            cells = [_verdicts(raw), _verdicts(group), _range(group.spread["R"]), _range(group.gain)]
+            cells = [_verdicts(raw), _verdicts(group), _range(group.spread["R"]), _range(group.spread["gain1"])]
             lines.append(f"| {raw.arm} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -200,7 +200,7 @@ class Findings:
         ]
         for g in sorted(evidence.groups(rows), key=lambda g: (g.film, g.steps, g.setting)):
             cells = [g.film, g.arm, g.setting, str(g.steps), "{}×{}".format(*g.size), ", ".join(map(str, g.seeds))]
-            cells += [_verdicts(g), *(_range(g.spread[m]) for m in ("R", "S", "sharpness")), _range(g.gain)]
+            cells += [_verdicts(g), *(_range(g.spread[m]) for m in ("R", "S", "sharpness", "gain1"))]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -257,7 +257,8 @@ class Again:
 
     def table(self) -> str:
         lines = [
-            '| <a id="again"></a>table | arm | seeds | verdicts, in the table | verdicts, wider vectors | R, in the table | R, wider vectors |',
+            '| <a id="again"></a>table | arm | seeds | verdicts, in the table | verdicts, wider vectors '
+            "| R, in the table | R, wider vectors |",
             "|---|---|---|---|---|---|---|",
         ]
         first = {(own_table(row), row["arm"]): [] for row in self.then}

@@ -14,19 +14,19 @@ from itertools import combinations
 import numpy as np
 
 from .errors import RoadtripError
-from .study import ARMS, SIZE, Row
+from .study import ARMS, HORIZONS, SIZE, Row
 
 RULED = 5  # a shipped run is picked from its first so many seeds, so that what is run later changes nothing
 FIRST_OTHER_SEED = 100  # seeds from here on chose a setting and are in no published table
-MEASURES = ("R", "N", "S", "B", "sharpness", "returns")
+GAINS = {f"gain{h}": i for i, h in enumerate(HORIZONS)}  # by name, and where they stand in a row's "psnr"
+MEASURES = ("R", "N", "S", "B", "sharpness", "returns", *GAINS)
 Spread = tuple[float, float, float]  # median, least, most
 
 
 @dataclass(frozen=True)
 class Group:
     """The runs of one arm on one film. verdicts: how many seeds have each, most frequent first; spread: median, least
-    and most over the seeds of each of MEASURES, None where it is undefined for all of them; gain: PSNR in dB at
-    horizon 1 over copying the last frame."""
+    and most over the seeds of each of MEASURES, None where it is undefined for all of them."""
 
     arm: str
     film: str
@@ -36,7 +36,6 @@ class Group:
     seeds: tuple[int, ...]
     verdicts: tuple[tuple[str, int], ...]
     spread: dict[str, Spread | None]
-    gain: Spread
 
     def count(self, verdict: str) -> int:
         """How many seeds have this verdict."""
@@ -62,10 +61,8 @@ def groups(rows: list[Row]) -> list[Group]:
         verdicts = Counter(row["verdict"] for row in members).most_common()
         known = {k: [value_of(row, k) for row in members] for k in MEASURES}
         spread = {k: _spread([v for v in values if v is not None]) for k, values in known.items()}
-        gain = _spread([row["psnr"]["model"][0] - row["psnr"]["copy_last"][0] for row in members])
-        assert gain is not None
         seeds = tuple(sorted(row["seed"] for row in members))
-        answer.append(Group(arm, film, setting, steps, size, seeds, tuple(verdicts), spread, gain))  # type: ignore[arg-type]
+        answer.append(Group(arm, film, setting, steps, size, seeds, tuple(verdicts), spread))  # type: ignore[arg-type]
     return answer
 
 
@@ -190,11 +187,15 @@ def value_of(row: Row, measure: str) -> float | None:
 
     R and N are undefined for a frozen run, however it trembles: ratios of what is too small to see say nothing.
     "returns" is the share of looks while it was trained (12 in the published table, from one start) at which the rollout
-    oscillated or cycled: what a run ends as depends on the moment at which it ends, this less.
+    oscillated or cycled: what a run ends as depends on the moment at which it ends, this less. "gain1", "gain4" and
+    "gain16" are PSNR so many frames ahead over the best baseline's there, in dB.
     """
     if measure == "returns":
         found = [comes_back(look["verdict"]) for look in row["clock"]]
         return statistics.fmean(found) if found else None
+    if measure in GAINS:
+        at = GAINS[measure]
+        return row["psnr"]["model"][at] - max(dB[at] for name, dB in row["psnr"].items() if name != "model")
     if measure in ("R", "N") and row["verdict"] == "frozen":
         return None
     return row[measure] if measure in MEASURES else float(row["verdict"] == measure)

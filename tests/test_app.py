@@ -337,7 +337,7 @@ def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
     assert study_part.tables() == {}
 
     def row(arm, seed, R, verdict):
-        psnr = {"model": [20.0], "copy_last": [19.0]}
+        psnr = {"model": [20.0, 18.0, 17.5], "copy_last": [19.0, 16.0, 14.0]}
         values = {"R": R, "N": 1.0, "S": 0.5, "B": 0.5, "sharpness": 1.0, "verdict": verdict, "psnr": psnr}
         about = {"arm": arm, "film": "scenery", "setting": "", "steps": study.STEPS, "size": [*study.SIZE]}
         about |= {"seed": seed, "clock": []}
@@ -387,6 +387,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
         "recipe": facts["recipe"],
         "fingerprint": facts["film"]["fingerprint"],
         "size": [72, 128],
+        "psnr": {"model": [20.0, 18.0, 17.5], "copy_last": [19.0, 16.0, 14.0], "mean_frame": [16.0, 16.5, 17.0]},
     }
     same = row | {"arm": "another", "recipe": row["recipe"] | {"name": "another"}}  # one run under two names
     (tmp_path / "results.json").write_text(json.dumps({"runs": [same, row, row | {"seed": 7}]}))
@@ -396,7 +397,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
         return study_part.pick(table, gr.EventData(None, {"picked": what}))
 
     words, onset, clock, name = picked(["v2", facts["seed"], 1.5])
-    assert name == "study-v2" and "R 1.50" in words
+    assert name == "study-v2" and "R 1.50" in words and "gain16 0.50" in words
     assert picked(["another", facts["seed"], 1.5])[-1] == "study-v2"
     assert [line["y"] for line in onset["figure"]["data"][:2]] == [[1.2, None]] * 2  # both seeds of the arm
     assert [line["name"] for line in clock["figure"]["data"]] == [f"seed {facts['seed']}", "seed 7", "real film"]

@@ -282,6 +282,13 @@ def test_returns_are_counted_over_the_looks():
     assert evidence.value_of({"verdict": "frozen", "R": None}, "frozen") == 1
 
 
+def test_gains_are_over_the_best_baseline_there():
+    row = {
+        "psnr": {"model": [20, 18, 17], "copy_last": [19, 16, 14], "linear": [17, 12, 8], "mean_frame": [16, 17, 18]}
+    }
+    assert [evidence.value_of(row, gain) for gain in ("gain1", "gain4", "gain16")] == [1, 1, -1]
+
+
 def test_the_median_seed():
     rows = [{"R": r, "seed": i, "verdict": "moves"} for i, r in enumerate((0.5, None, 1.5, 1.0, 0.7))]
     assert evidence.median_seed(rows)["seed"] == 4

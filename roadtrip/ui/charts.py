@@ -31,6 +31,7 @@ MEASURES = {  # of a study's rows
     "S": "step ratio S",
     "B": "two-mode share B",
     "sharpness": "sharpness ratio",
+    "gain16": "dB over the best baseline, 16 ahead",
 }
 MOST_POINTS = 400  # of a live curve: more can't be told apart, and all of them travel at every tick
 NAMES = {
@@ -222,7 +223,10 @@ def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
                 # seeds side by side, so that equal values don't hide each other
                 "x": [arms.index(row["arm"]) + 0.12 * (row["seed"] % 5 - 2) for row in members],
                 "y": [floor if height is None else height for height in heights],
-                "customdata": [[row["arm"], row["seed"], row[measure]] for row in members],
+                "customdata": [
+                    [row["arm"], row["seed"], "undefined" if height is None else round(height, 3)]
+                    for row, height in zip(members, heights)
+                ],
                 "hovertemplate": "%{customdata[0]}, seed %{customdata[1]}: %{customdata[2]}",
                 "marker": {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
             }
@@ -271,7 +275,15 @@ def whole_study(tables: dict[str, list[dict[str, Any]]], usual: tuple[str, ...] 
     across = {"type": "category", "showgrid": False, "tickangle": -35, "tickvals": names, "ticktext": short}
     down = {"type": "category", "showgrid": False, "autorange": "reversed"}
     return _figure(
-        [cell], "", "", xaxis=across, yaxis=down, showlegend=False, hovermode="closest", height=160 + 22 * len(arms)
+        [cell],
+        "",
+        "",
+        xaxis=across,
+        yaxis=down,
+        showlegend=False,
+        hovermode="closest",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        height=160 + 22 * len(arms),
     )
 
 

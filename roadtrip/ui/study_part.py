@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..evidence import RULED, Group, groups, is_published, median_seed
+from ..evidence import RULED, Group, groups, is_published, median_seed, value_of
 from ..study import SIZE, STEPS, Row, is_model_of, read_results
 from .charts import MEASURES, clocks, onsets, seeds_of_arms, whole_study
 from .garage import checkpoints, plain, shipped, shipped_names, told
@@ -81,7 +81,7 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
         row = next((r for r in rows if isinstance(wanted, list) and [r["arm"], r["seed"]] == wanted[:2]), None)
         if row is None:
             raise RoadtripError("That dot is no longer there; choose the table again.")
-        numbers = ", ".join(f"{k} {row[k]:.2f}" for k in MEASURES if row[k] is not None)
+        numbers = ", ".join(f"{k} {v:.2f}" for k in MEASURES if (v := value_of(row, k)) is not None)
         said = f"**{plain(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers})."
         name = next((n for n in shipped_names() if is_model_of(shipped(n), row)), None)
         arm = [r for r in rows if r["arm"] == row["arm"]]
