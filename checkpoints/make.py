@@ -19,6 +19,7 @@ MEDIANS = {  # of each the seed whose R is the median
     "v3-pair": {"arm": "pair"},
     "v3-single": {"arm": "single"},
     "lstm": {"arm": "lstm"},
+    "replay-v2": {"arm": "v2", "setting": "replay=8"},
     "replay-pair": {"arm": "pair", "setting": "replay=8"},
     "replay-single": {"arm": "single", "setting": "replay=8"},
     "replay-detached": {"arm": "cure-detached", "setting": "replay=8"},

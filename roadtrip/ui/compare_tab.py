@@ -47,6 +47,7 @@ MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),
     ("Where it flips", "replay-pair", "replay-single"),
     ("With the gradient cut", "replay-pair", "replay-detached"),
+    ("What keeps a road", "replay-v2", "v2"),
     ("The post's network", "post-pair", "post-single"),
     ("The post's, flipping", "post-flip", "post-single"),
     ("v1 and v2", "v1", "v2"),
@@ -209,7 +210,8 @@ def build(garage: gr.State, one: str | None, other: str | None) -> Tab:
         "began to flip: this picture, that picture, this one again. One that saw *single* frames flipped no more. Here "
         "are both, from the same two frames, beside the real road. *Where it flips* shows them trained on frames from deep "
         "in their own rollouts too: there most pairs flip and the single frame comes to rest. *With the gradient cut* is "
-        "such a pair beside one whose second frame is kept, in training, from shaping the first: few of those flip.",
+        "such a pair beside one whose second frame is kept, in training, from shaping the first: few of those flip. "
+        "*What keeps a road*, blurred and standing still, is v2 trained from deep in its rollouts, with no discriminator.",
         elem_classes="rt-first",
     )
     with gr.Row():

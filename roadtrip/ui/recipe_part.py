@@ -48,6 +48,7 @@ class Preset:
 PRESETS = (
     Preset("A 20 s look", "v1", 20),
     Preset("60 s of v2", "v2", 60),
+    Preset("A road that stays", "v2", 120, "replay=8"),
     Preset("The post's oscillation", "v3-pair", 360, "replay=8"),
 )
 
