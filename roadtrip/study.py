@@ -346,7 +346,8 @@ def study(
     workers: int | None = None,
     ray: str | None = None,
 ) -> Iterator[Row]:
-    """The rows of `jobs`: those among `known` first, the others as they finish.
+    """The rows of `jobs`: those among `known` first, the others as they finish. Runs are in processes of their own,
+    so a script calls this under `if __name__ == "__main__":`.
 
     Args:
         folder: where finished runs are kept, checkpoint and row each.

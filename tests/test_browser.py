@@ -183,6 +183,28 @@ def test_a_click_in_the_chart_moves_the_film(page):
     assert page.troubles == []
 
 
+def test_a_click_on_the_map_shows_the_seeds_of_that_column_and_one_on_a_dot_its_run(page):
+    page.wait_for_selector("#rt-whole .rt-chart[data-drawn]", timeout=60_000)
+    drawn = "document.querySelector('#rt-{} .rt-chart').dataset.drawn"
+    before = page.evaluate(drawn.format("seeds"))
+    # the longest table stands first; what was clicked is the other one
+    menu = page.get_by_label("Film and setting")
+    first = menu.input_value()
+    cells = page.locator("#rt-whole .nsewdrag")
+    cells.scroll_into_view_if_needed()
+    box = cells.bounding_box()
+    cells.click(position={"x": 0.75 * box["width"], "y": 0.5 * box["height"]})
+    page.wait_for_function(f"{drawn.format('seeds')} > {before}")
+    assert menu.input_value() != first and {"replay=8" in first, "replay=8" in menu.input_value()} == {True, False}
+    page.locator("#rt-seeds .point").first.scroll_into_view_if_needed()
+    at = page.locator("#rt-seeds .point").first.bounding_box()
+    page.mouse.click(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+    page.wait_for_function("document.querySelector('#rt-picked').innerText.includes('seed')")
+    page.wait_for_function(f"{drawn.format('clock')} >= 1 && {drawn.format('onset')} >= 1")
+    assert "python -m roadtrip study --arms" in page.locator("#rt-picked").inner_text()
+    assert page.troubles == []
+
+
 def test_a_link_opens_on_what_was_shared(page, browser, served):
     root = player(page, "rt-compare-player")
     root.press("Home")
