@@ -13,6 +13,7 @@ from roadtrip.study import SIZE, STEPS, Job, Row, is_model_of, is_row_of, job_of
 
 HERE = Path(__file__).parent
 POST = {"setting": "output=picture", "steps": 2400}  # the post's kind of network, trained for as long as it takes
+POST_REPLAY = POST | {"setting": "output=picture replay=8"}
 MEDIANS = {  # of each the seed whose R is the median
     "v1": {"arm": "v1"},
     "v2": {"arm": "v2"},
@@ -25,6 +26,8 @@ MEDIANS = {  # of each the seed whose R is the median
     "replay-detached": {"arm": "cure-detached", "setting": "replay=8"},
     "post-pair": {"arm": "pair"} | POST,
     "post-single": {"arm": "single"} | POST,
+    "post-replay-pair": {"arm": "pair"} | POST_REPLAY,
+    "post-replay-single": {"arm": "single"} | POST_REPLAY,
 }
 # of the sweep's own runs; picked because it flips, and called so wherever it is shown
 FLIP = {"arm": "pair", "seed": FIRST_OTHER_SEED, "setting": "l1_weight=100 output=picture", "steps": POST["steps"]}

@@ -45,7 +45,8 @@ SEEN = 6  # what `look` gives
 # pairs of shipped models that are worth a click, as far as both are there
 MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),
-    ("Where it flips", "replay-pair", "replay-single"),
+    ("Where it flips", "post-replay-pair", "post-replay-single"),
+    ("So with the flow", "replay-pair", "replay-single"),
     ("With the gradient cut", "replay-pair", "replay-detached"),
     ("What keeps a road", "replay-v2", "v2"),
     ("The post's network", "post-pair", "post-single"),
@@ -209,8 +210,8 @@ def build(garage: gr.State, one: str | None, other: str | None) -> Tab:
         "frames from generated ones punishes blur. The post's one saw *pairs*, g3 and g4 at once, and its rollouts "
         "began to flip: this picture, that picture, this one again. One that saw *single* frames flipped no more. Here "
         "are both, from the same two frames, beside the real road. *Where it flips* shows them trained on frames from deep "
-        "in their own rollouts too: there most pairs flip and the single frame comes to rest. *With the gradient cut* is "
-        "such a pair beside one whose second frame is kept, in training, from shaping the first: few of those flip. "
+        "in their own rollouts too: there most pairs flip and single frames creep or come to rest. *With the gradient cut* "
+        "is such a pair beside one whose second frame is kept, in training, from shaping the first: it flips later. "
         "*What keeps a road*, blurred and standing still, is v2 trained from deep in its rollouts, with no discriminator.",
         elem_classes="rt-first",
     )
