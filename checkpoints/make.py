@@ -61,10 +61,11 @@ def main() -> None:
             print(f"{name} is there already", file=sys.stderr)
         else:
             wanted[name] = job_of(row)
-    for made in study([*wanted.values()], runs):
-        name, job = next((n, j) for n, j in wanted.items() if is_row_of(made, j))
-        rt.save(HERE / name, rt.load(runs / job.folder))
-        print(f"{name}: {made['arm']}, seed {made['seed']}, R {made['R']}, {made['verdict']}", flush=True)
+    for made in study([*dict.fromkeys(wanted.values())], runs):
+        for name, job in wanted.items():
+            if is_row_of(made, job):
+                rt.save(HERE / name, rt.load(runs / job.folder))
+                print(f"{name}: {made['arm']}, seed {made['seed']}, R {made['R']}, {made['verdict']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ from .train import Run, best_device
 
 HORIZON, HORIZONS = 64, (1, 4, 16)  # of rollouts; of errors in the table
 LOOKS = 12  # at a fixed start while a run trains
-# With wider vectors, sums are added up in another order and a run becomes another: on every x86 processor that has AVX2
-# a run keeps to it, so that its row comes out alike there. Read by torch, oneDNN and MKL when they start.
+# With wider vectors, sums are added up in another order and a run becomes another: where an x86 processor has AVX2 a run
+# keeps to it, and rows were seen to come out alike on two kinds. Read by torch, oneDNN and MKL when they start.
 VECTORS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 HELD_OUT = 0.2
 STEPS, SIZE = 600, (48, 80)  # of every run of the published table
@@ -369,7 +369,7 @@ def study(
     if ray:
         yield from _on_ray(missing, folder, device, ray)
     elif missing:
-        yield from _in_processes(missing, folder, device, min(workers, len(missing)))
+        yield from _in_processes(missing, folder, device, max(1, min(workers, len(missing))))
 
 
 def _in_processes(jobs: list[Job], folder: Path, device: str | None, workers: int) -> Iterator[Row]:
