@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import roadtrip as rt
-from roadtrip.evidence import FIRST_OTHER_SEED, best_cure, median_seed
+from roadtrip.evidence import FIRST_SWEEP_SEED, best_cure, median_seed
 from roadtrip.study import SIZE, STEPS, Job, Row, is_model_of, is_row_of, job_of, read_results, study
 
 HERE = Path(__file__).parent
@@ -30,13 +30,13 @@ MEDIANS = {  # of each the seed whose R is the median
     "post-replay-single": {"arm": "single"} | POST_REPLAY,
 }
 # of the sweep's own runs; picked because it flips, and called so wherever it is shown
-FLIP = {"arm": "pair", "seed": FIRST_OTHER_SEED, "setting": "l1_weight=100 output=picture", "steps": POST["steps"]}
+FLIP = {"arm": "pair", "seed": FIRST_SWEEP_SEED, "setting": "l1_weight=100 output=picture", "steps": POST["steps"]}
 
 
 def chosen(rows: list[Row]) -> dict[str, Row]:
     """The row that each shipped checkpoint is the run of, by the checkpoint's name."""
     road = [row for row in rows if row["film"] == "scenery" and tuple(row["size"]) == SIZE]
-    table = [row for row in road if row["seed"] < FIRST_OTHER_SEED]
+    table = [row for row in road if row["seed"] < FIRST_SWEEP_SEED]
 
     def alike(among: list[Row], wanted: Row) -> list[Row]:
         wanted = {"setting": "", "steps": STEPS} | wanted

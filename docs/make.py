@@ -6,7 +6,7 @@ The prose is in docs/findings.template.md. In it {{…}} stands for what the tab
 row that it came from. TABLE is a film, or film+setting (scenery+output=change), where another number of steps than the
 study's own is part of the setting (scenery+output=picture+steps=2400); SETTING is the part after the film.
 
-    {{judged single returns}}  {{judged window ends}}                     runs that came back, by what judges them
+    {{judged single oscillating_share}}  {{judged window ends}}                     runs that came back, by what judges them
     {{pair TABLE R}}  {{pair TABLE R range}}  {{pair TABLE verdicts}}     median, least and most, verdicts over seeds
     {{p pair v2 R SETTING}}  {{p pair v2 oscillates SETTING}}             an adjusted p value; no SETTING is the arms' own
     {{table TABLE}}  {{comparisons SETTING}}  {{sweep}}  {{sizes}}  {{judged}}
@@ -50,7 +50,7 @@ KINDS = {"nothing": "there is none", "single": "one frame at a time", "window": 
 
 def kind_of(row: Row) -> str:
     recipe = row["recipe"]
-    seen = recipe["judge_frames"] + recipe["judge_context"]
+    seen = recipe["disc_frames"] + recipe["disc_context"]
     return "nothing" if not recipe["gan_weight"] else "single" if seen == 1 else "window"
 
 
@@ -85,7 +85,7 @@ class Findings:
             case ["table", table]:
                 return self.table(table)
             case ["sweep"]:
-                return self.listed([row for row in self.all if row["seed"] >= evidence.FIRST_OTHER_SEED])
+                return self.listed([row for row in self.all if row["seed"] >= evidence.FIRST_SWEEP_SEED])
             case ["sizes"]:
                 return self.listed([row for row in self.all if tuple(row["size"]) != SIZE])
             case ["judged"]:
@@ -179,7 +179,7 @@ class Findings:
         ]
         for kind, words in KINDS.items():
             arms = dict.fromkeys(row["arm"] for row in self.runs if kind_of(row) == kind)
-            back, ended = self.counted(kind, "returns"), self.counted(kind, "ends")
+            back, ended = self.counted(kind, "oscillating_share"), self.counted(kind, "ends")
             runs = sum(kind_of(row) == kind for row in self.runs)
             lines.append(f'| <a id="judged-{kind}"></a>{words} | {", ".join(arms)} | {runs} | {back} | {ended} |')
         return "\n".join(lines)
@@ -187,7 +187,9 @@ class Findings:
     def counted(self, kind: str, measure: str) -> str:
         rows = [row for row in self.runs if kind_of(row) == kind]
         values = [
-            evidence.value_of(row, "returns") if measure == "returns" else evidence.comes_back(row["verdict"])
+            evidence.measure_value(row, "oscillating_share")
+            if measure == "oscillating_share"
+            else evidence.is_periodic(row["verdict"])
             for row in rows
         ]
         return f"{sum(bool(value) for value in values)} of {len(rows)}"
@@ -211,7 +213,7 @@ class Findings:
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
         shares = {c.other: c for c in evidence.compare(self.at(setting), "pair", "oscillates")}
-        returns = {c.other: c for c in evidence.compare(self.at(setting), "pair", "returns")}
+        returns = {c.other: c for c in evidence.compare(self.at(setting), "pair", "oscillating_share")}
         for c in evidence.compare(self.at(setting), "pair"):
             share, back, anchor = shares[c.other], returns[c.other], _anchor(f"pair-against-{c.other}", setting)
             lines.append(

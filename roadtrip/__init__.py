@@ -6,7 +6,7 @@ The public names, in story order.
 from .errors import RoadtripError
 from .film import Film, open_film
 from .model import NextFrame
-from .teacher_forcing import rollout, unroll
+from .rollout import rollout, unroll
 from .discriminators import PatchDiscriminator, windows
 from .recipes import RECIPES, Recipe
 from .train import Progress, train

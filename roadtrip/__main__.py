@@ -165,7 +165,7 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
     from .pictures import write
-    from .teacher_forcing import rollout
+    from .rollout import rollout
 
     model = _model(args)
     film = _film(args, args.film, model)

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .atomic import whole_file
 from .errors import RoadtripError
-from .files import whole_file
-from .model import MIDDLES, OUTPUTS, NextFrame
+from .model import BOTTLENECKS, OUTPUTS, NextFrame
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ LARGEST = 256 * 2**20  # bytes of a weights file that is read at all
 ARCHITECTURE: dict[str, tuple[Any, ...] | range] = {
     "width": range(8, 257),
     "depth": range(0, 17),
-    "middle": tuple(MIDDLES),
+    "bottleneck": tuple(BOTTLENECKS),
     "output": OUTPUTS,
-    "told": (False, True),
+    "noise_conditioned": (False, True),
 }
 
 
@@ -136,7 +136,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _checked(config: Any, name: str) -> dict[str, Any]:
     """The arguments of NextFrame that a config holds, each within its range."""
     try:
-        config = {"told": False} | config  # older ones say nothing of it
+        config = {"noise_conditioned": False} | config  # older ones say nothing of it
         for key, allowed in ARCHITECTURE.items():
             if type(config[key]) is not type(allowed[0]) or config[key] not in allowed:
                 raise KeyError(key)

@@ -16,10 +16,10 @@ import numpy as np
 from .errors import RoadtripError
 from .study import ARMS, HORIZONS, SIZE, Row
 
-RULED = 5  # a shipped run is picked from its first so many seeds, so that what is run later changes nothing
-FIRST_OTHER_SEED = 100  # seeds from here on chose a setting and are in no published table
+SELECTION_SEEDS = 5  # a shipped run is picked from its first so many seeds, so that what is run later changes nothing
+FIRST_SWEEP_SEED = 100  # seeds from here on chose a setting and are in no published table
 GAINS = {f"gain{h}": i for i, h in enumerate(HORIZONS)}  # by name, and where they stand in a row's "psnr"
-MEASURES = ("R", "N", "S", "B", "sharpness", "returns", *GAINS)
+MEASURES = ("R", "N", "S", "B", "sharpness", "oscillating_share", *GAINS)
 Spread = tuple[float, float, float]  # median, least, most
 
 
@@ -48,7 +48,7 @@ class Group:
 
 def is_published(row: Row) -> bool:
     """Whether a row is of a published table: at the study's size, of a seed that chose nothing."""
-    return tuple(row["size"]) == SIZE and row["seed"] < FIRST_OTHER_SEED
+    return tuple(row["size"]) == SIZE and row["seed"] < FIRST_SWEEP_SEED
 
 
 def groups(rows: list[Row]) -> list[Group]:
@@ -59,7 +59,7 @@ def groups(rows: list[Row]) -> list[Group]:
     answer = []
     for (film, steps, size, setting, arm), members in gathered.items():
         verdicts = Counter(row["verdict"] for row in members).most_common()
-        known = {k: [value_of(row, k) for row in members] for k in MEASURES}
+        known = {k: [measure_value(row, k) for row in members] for k in MEASURES}
         spread = {k: _spread([v for v in values if v is not None]) for k, values in known.items()}
         seeds = tuple(sorted(row["seed"] for row in members))
         answer.append(Group(arm, film, setting, steps, size, seeds, tuple(verdicts), spread))  # type: ignore[arg-type]
@@ -67,14 +67,15 @@ def groups(rows: list[Row]) -> list[Group]:
 
 
 def median_seed(rows: list[Row]) -> Row:
-    """The row whose R is the median of the first RULED seeds among these rows (of two in the middle the lower), which is
-    how a shipped run is picked; frozen runs, whose R is undefined, stand below all others, and equal ones go by seed."""
-    rows = [row for row in rows if row["seed"] < RULED]
+    """The row whose R is the median of the first SELECTION_SEEDS seeds among these rows (of two in the middle the
+    lower), which is how a shipped run is picked; frozen runs, whose R is undefined, stand below all others, and equal ones
+    go by seed."""
+    rows = [row for row in rows if row["seed"] < SELECTION_SEEDS]
     if not rows:
         raise RoadtripError("There are no runs to pick one from.")
 
     def place(row: Row) -> tuple[float, int]:
-        R = value_of(row, "R")
+        R = measure_value(row, "R")
         return (-1.0 if R is None else R), row["seed"]
 
     ranked = sorted(rows, key=place)
@@ -82,17 +83,20 @@ def median_seed(rows: list[Row]) -> Row:
 
 
 def best_cure(rows: list[Row], sharp: bool = False) -> str | None:
-    """The cure arm that ships, by the rules of docs/findings.md: of those none of whose seeds 0 and 1 ends frozen or comes
-    back, the one with the smallest median of "returns"; among equals the one whose median R is nearest to real film's.
+    """The cure arm that ships, by the rules of docs/findings.md: of those none of whose seeds 0 and 1 ends frozen or
+    periodic, the one with the smallest median of "oscillating_share"; among equals the one whose median R is nearest to
+    real film's.
+
     sharp: the later rule, which asks that the median sharpness be within a factor of two of real film's, and among equals
     for the nearest to it. None where there is none. rows: of one film and setting."""
     found = []
     for arm in [arm for arm in ARMS if arm.startswith("cure-")]:
         of = [row for row in rows if row["arm"] == arm and row["seed"] in (0, 1)]
-        if len(of) < 2 or any(row["verdict"] == "frozen" or comes_back(row["verdict"]) for row in of):
+        if len(of) < 2 or any(row["verdict"] == "frozen" or is_periodic(row["verdict"]) for row in of):
             continue
         returns, R, sharpness = (
-            statistics.median(value_of(row, k) or 0.0 for row in of) for k in ("returns", "R", "sharpness")
+            statistics.median(measure_value(row, k) or 0.0 for row in of)
+            for k in ("oscillating_share", "R", "sharpness")
         )
         off = abs(math.log2(sharpness)) if sharp else abs(R - of[0]["real"]["return_ratio"])
         if not sharp or off <= 1:
@@ -127,7 +131,8 @@ def compare(rows: list[Row], arm: str, measure: str = "R") -> list[Comparison]:
         strata = {}
         for film in films:
             sides = [
-                [value_of(row, measure) for row in rows if (row["film"], row["arm"]) == (film, a)] for a in (arm, other)
+                [measure_value(row, measure) for row in rows if (row["film"], row["arm"]) == (film, a)]
+                for a in (arm, other)
             ]
             known = [[v for v in side if v is not None] for side in sides]
             if all(known):
@@ -182,16 +187,16 @@ def _differences(a: list[float], b: list[float]) -> np.ndarray:
     return picked / len(a) - (values.sum() - picked) / len(b)
 
 
-def value_of(row: Row, measure: str) -> float | None:
+def measure_value(row: Row, measure: str) -> float | None:
     """A run's own value of one of MEASURES, None where it is undefined; 1 or 0 for a verdict that it has or has not.
 
     R and N are undefined for a frozen run, however it trembles: ratios of what is too small to see say nothing.
-    "returns" is the share of looks while it was trained (12 in the published table, from one start) at which the rollout
-    oscillated or cycled: what a run ends as depends on the moment at which it ends, this less. "gain1", "gain4" and
+    "oscillating_share" is the share of checks during training (12 in the published table, from one start) at which the
+    rollout oscillated or cycled: what a run ends as depends on the moment at which it ends, this less. "gain1", "gain4" and
     "gain16" are PSNR so many frames ahead over the best baseline's there, in dB.
     """
-    if measure == "returns":
-        found = [comes_back(look["verdict"]) for look in row["clock"]]
+    if measure == "oscillating_share":
+        found = [is_periodic(look["verdict"]) for look in row["training_curve"]]
         return statistics.fmean(found) if found else None
     if measure in GAINS:
         at = GAINS[measure]
@@ -201,7 +206,7 @@ def value_of(row: Row, measure: str) -> float | None:
     return row[measure] if measure in MEASURES else float(row["verdict"] == measure)
 
 
-def comes_back(verdict: str) -> bool:
+def is_periodic(verdict: str) -> bool:
     """Whether it says that a rollout returns to a frame that it has left."""
     return verdict == "oscillates" or verdict.endswith("-cycle")
 

@@ -24,14 +24,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from .atomic import whole_file
+from .decode import Report, read_footage
 from .errors import RoadtripError
-from .files import whole_file
-from .reading import Report, read_footage
 
 VERSION = 1  # of the film file
-_MAKERS = ("film", "reading", "scenery")  # modules that a film's pixels depend on
+_MAKERS = ("film", "decode", "scenery")  # modules that a film's pixels depend on
 GAPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
-LIKE_THE_POST = 21.5  # dB that copying the last frame gets where the gap is like a time lapse's
+TIME_LAPSE_PSNR = 21.5  # dB that copying the last frame gets where the gap is like a time lapse's
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class FilmSummary:
             f"{self.name}: {self.frames} frames{length} of {width}×{height}, {cuts}; at gap {self.gap} copying the last "
             f"frame gets {self.copy_last_psnr:.1f} dB."
         )
-        if self.suggested_gap != self.gap and abs(self.copy_last_psnr - LIKE_THE_POST) > 2:
+        if self.suggested_gap != self.gap and abs(self.copy_last_psnr - TIME_LAPSE_PSNR) > 2:
             text += f" A gap of {self.suggested_gap} would be most like the post's time lapse."
         if self.skipped:
             shown = ", ".join(self.skipped[:3]) + (" …" if len(self.skipped) > 3 else "")
@@ -322,16 +322,16 @@ def _gap(gap: int | str | None, film: Film) -> int:
 def copy_last_psnr(film: Film, most: int = 200) -> float:
     """How far copying the last frame gets: the mean PSNR in dB of frames one gap apart, over at most `most` pairs."""
     from .measure import psnr
-    from .teacher_forcing import as_float
+    from .rollout import as_float
 
     starts = film.starts(2, "all")
     if not len(starts):
         return 0.0
-    pairs = as_float(film.clips(spread(starts, most), 2))
+    pairs = as_float(film.clips(evenly_spaced(starts, most), 2))
     return psnr(pairs[:, 0], pairs[:, 1]).mean().item()
 
 
-def spread(starts: Tensor, most: int) -> Tensor:
+def evenly_spaced(starts: Tensor, most: int) -> Tensor:
     """`most` of these starts, evenly spaced, first and last among them; all where there are no more."""
     return starts[torch.linspace(0, len(starts) - 1, min(most, len(starts))).round().long()]
 
@@ -341,7 +341,7 @@ def suggest_gap(film: Film) -> int:
     drives at a time-lapse gap: 18.7 … 27.4 dB), of those that leave clips enough to train on."""
     longest = max(b - a for a, b in film.stretches())
     usable = [g for g in GAPS if 16 * g <= longest] or [1]
-    return min(usable, key=lambda g: abs(copy_last_psnr(replace(film, gap=g), most=48) - LIKE_THE_POST))
+    return min(usable, key=lambda g: abs(copy_last_psnr(replace(film, gap=g), most=48) - TIME_LAPSE_PSNR))
 
 
 def find_cuts(frames: Tensor) -> tuple[int, ...]:

@@ -20,17 +20,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import RoadtripError
-from .film import spread
-from .teacher_forcing import as_float, rollout
+from .film import evenly_spaced
+from .rollout import as_float, rollout
 
 if TYPE_CHECKING:
     from .film import Film
     from .model import NextFrame
 
-SHORTEST = 16  # frames an oscillation can be read from
+MIN_WINDOW = 16  # frames an oscillation can be read from
 LAGS = range(1, 9)
 METHODS = ("model", "copy_last", "linear", "mean_frame")
-STARTS = 8  # evenly spaced starts whose median is a run's R, N, S, B
+N_STARTS = 8  # evenly spaced starts whose median is a run's R, N, S, B
 
 
 # --- error of one frame against another -------------------------------------------------------------------------------
@@ -208,10 +208,10 @@ def real_windows(stretches: list[Tensor], window: int) -> RealFilm:
     uint8 or float in [0, 1]. Raises RoadtripError where no stretch is 16 frames long; shorter windows than asked for are
     used where film is short, and `window` says so."""
     steps, returns, nyquists, sharps = [], [], [], []
-    stretches = [s for s in stretches if len(s) >= SHORTEST]
+    stretches = [s for s in stretches if len(s) >= MIN_WINDOW]
     if not stretches:
         raise RoadtripError(
-            f"The film has no {SHORTEST} frames in a row at this gap; an oscillation can't be read from less."
+            f"The film has no {MIN_WINDOW} frames in a row at this gap; an oscillation can't be read from less."
         )
     window = min(window, max(len(s) for s in stretches)) // 2 * 2
     for stretch in stretches:
@@ -224,8 +224,8 @@ def real_windows(stretches: list[Tensor], window: int) -> RealFilm:
             nyquists.append(_windowed_nyquist(x.flatten(1), window))
             sharps.append(_sliding_mean(sharpness(x), window))
     step, back, nyquist, sharp = (torch.cat(values).cpu() for values in (steps, returns, nyquists, sharps))
-    defined = back[step > STILL]
-    median = {"S": max(step.median().item(), STILL), "sharpness": max(sharp.median().item(), STILL)}
+    defined = back[step > EPS_STEP]
+    median = {"S": max(step.median().item(), EPS_STEP), "sharpness": max(sharp.median().item(), EPS_STEP)}
     spread = {"R": defined, "N": nyquist, "S": step / median["S"], "sharpness": sharp / median["sharpness"]}
     quantiles = torch.tensor([0.05, 0.95])
     return RealFilm(
@@ -239,7 +239,7 @@ def real_windows(stretches: list[Tensor], window: int) -> RealFilm:
     )
 
 
-STILL = 1e-6  # a D(1) below this is a still picture: what is divided by it is undefined
+EPS_STEP = 1e-6  # a D(1) below this is a still picture: what is divided by it is undefined
 
 
 def _blocks(stretch: Tensor, window: int, most: int = 128) -> Iterator[Tensor]:
@@ -267,20 +267,20 @@ def oscillation(frames: Tensor, real: Tensor | RealFilm) -> Oscillation:
         verdict, and period: 2, p* (the smallest p ≥ 2 with r(p) ≤ min r + 0.05) or None.
     Raises RoadtripError for fewer than 16 frames on either side.
     """
-    if len(frames) < SHORTEST:
+    if len(frames) < MIN_WINDOW:
         raise RoadtripError(
-            f"{len(frames)} frames are too few to read an oscillation from; generate at least {SHORTEST}."
+            f"{len(frames)} frames are too few to read an oscillation from; generate at least {MIN_WINDOW}."
         )
     y = as_float(frames)
     x = real if isinstance(real, RealFilm) else real_windows([real], len(y))
     D = lag_distances(y)
-    moving = D[0] > STILL
+    moving = D[0] > EPS_STEP
     r = tuple(d / D[0] if moving else None for d in D)
     N = nyquist_excess(y)
     B, w = two_modes(y)
-    S = D[0] / x.step if x.step > STILL else float("inf") if moving else 0.0
+    S = D[0] / x.step if x.step > EPS_STEP else float("inf") if moving else 0.0
     verdict, period = _verdict(S, r, N, B, w, len(y), x)
-    sharp = sharpness(y).mean().item() / max(x.sharpness, STILL)
+    sharp = sharpness(y).mean().item() / max(x.sharpness, EPS_STEP)
     return Oscillation(r[1], N, r, period, B, w, S, sharp, verdict, len(y), x)
 
 
@@ -355,8 +355,8 @@ def multiplier(model: NextFrame, frames: Tensor, steps: int = 100, seed: int = 0
     """
     m = ((frames[::2].mean(dim=0) + frames[1::2].mean(dim=0)) / 2)[None].to(next(model.parameters()).device)
     with torch.no_grad():
-        state = model.see(m)
-        for _ in range(SHORTEST):  # a memory settles on the picture
+        state = model.observe(m)
+        for _ in range(MIN_WINDOW):  # a memory settles on the picture
             state = model.step(m, state)[1]
     inputs = tuple(x.detach().requires_grad_() for x in (m, *state))
     picture, after = model.step(inputs[0], inputs[1:])
@@ -386,7 +386,7 @@ def multiplier(model: NextFrame, frames: Tensor, steps: int = 100, seed: int = 0
 
 
 _known_windows: dict[tuple[str, int, int], RealFilm] = {}
-KNOWN = 64  # of them at most; the oldest is forgotten first
+CACHE_SIZE = 64  # of them at most; the oldest is forgotten first
 
 
 def film_windows(film: Film, window: int) -> RealFilm:
@@ -394,7 +394,7 @@ def film_windows(film: Film, window: int) -> RealFilm:
     and lengths."""
     key = (film.fingerprint, film.gap, window)
     if key not in _known_windows:
-        if len(_known_windows) >= KNOWN:
+        if len(_known_windows) >= CACHE_SIZE:
             del _known_windows[next(iter(_known_windows))]
         edges = [0, *film.cuts, len(film.frames)]
         spans = [(a + phase, b) for a, b in pairwise(edges) for phase in range(film.gap)]
@@ -417,10 +417,10 @@ class Evaluation:
     oscillation: Oscillation | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: the fields, and the oscillation's measures under their letters; None for what is undefined."""
+        """Plain JSON: the fields, and the oscillation's measures under their row; None for what is undefined."""
         o = self.oscillation
         values = {k: v for k, v in asdict(self).items() if k != "oscillation"}
-        letters = {
+        row = {
             "R": o and o.return_ratio,
             "N": o and o.nyquist_excess,
             "S": o and o.step_ratio,
@@ -433,7 +433,7 @@ class Evaluation:
             "R_real": o and o.real.return_ratio,
             "N_real": o and o.real.nyquist_excess,
         }
-        return values | letters
+        return values | row
 
     def best_baseline(self, step: int) -> tuple[str, float] | None:
         """The baseline with the highest PSNR at horizon `step` (from 1) and its dB; None past the end of real film."""
@@ -472,7 +472,7 @@ def evaluate(
             f"choose a smaller gap or hold out more."
         )
     if most:
-        starts = spread(starts, most)
+        starts = evenly_spaced(starts, most)
     # how far real film reaches from each start: the largest n for which it is still a start of n frames
     reach = torch.ones(len(starts), dtype=torch.long)
     for ahead in range(2, horizon + 1):
@@ -493,7 +493,7 @@ def evaluate(
             generated |= baselines(f1, f2, h, model.mean_frame)
             for i, method in enumerate(METHODS):
                 y = generated[method]
-                ratio = sharpness(y) / sharpness(real).clamp_min(STILL)
+                ratio = sharpness(y) / sharpness(real).clamp_min(EPS_STEP)
                 for name, values in zip(names, (psnr(y, real), l1(y, real), ssim(y, real), ratio)):
                     sums[name][i, :h] += values.double().sum(dim=0).cpu()
             done += len(group)
@@ -504,7 +504,7 @@ def evaluate(
         rows = sums[name].tolist()
         return {m: [v / n if n else None for v, n in zip(row, counts)] for m, row in zip(METHODS, rows)}
 
-    moves = measure_rollouts(model, film, horizon, part, held_out) if horizon >= SHORTEST else None
+    moves = measure_rollouts(model, film, horizon, part, held_out) if horizon >= MIN_WINDOW else None
     errors = [curves(name) for name in names]
     return Evaluation(horizon, len(starts), tuple(counts), errors[0], errors[1], errors[2], errors[3], moves)
 
@@ -515,9 +515,9 @@ def measure_rollouts(
     """A run's oscillation: 8 evenly spaced starts, the second half of the horizon (at least 16 frames), medians.
     None where the film has no 16 frames in a row to compare with."""
     starts = film.starts(2, part, held_out)
-    frames = film.clips(spread(starts, STARTS), 2)
+    frames = film.clips(evenly_spaced(starts, N_STARTS), 2)
     y = rollout(model, frames[:, 0], frames[:, 1], horizon)
-    window = max(SHORTEST, horizon // 2) // 2 * 2
+    window = max(MIN_WINDOW, horizon // 2) // 2 * 2
     try:
         real = film_windows(film, window)
     except RoadtripError:

@@ -44,7 +44,7 @@ class Encoder(nn.Module):
         return self.down(F.pixel_unshuffle(_act(skip), 2)), skip  # [B, 2·width, H/8, W/8]
 
 
-class ConvMiddle(nn.Module):
+class ConvBottleneck(nn.Module):
     """Codes of f1 and f2 concatenated and encoded some more (the post's v1). Its state is the code of the newest frame,
     so a rollout encodes every frame once."""
 
@@ -53,14 +53,14 @@ class ConvMiddle(nn.Module):
         self.join = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.blocks = nn.Sequential(*(Residual(channels) for _ in range(depth)))
 
-    def see(self, code: Tensor) -> State:
+    def observe(self, code: Tensor) -> State:
         return (code,)
 
     def step(self, code: Tensor, state: State) -> tuple[Tensor, State]:
         return self.blocks(self.join(torch.cat([state[0], code], dim=1))), (code,)
 
 
-class LSTMMiddle(nn.Module):
+class LSTMBottleneck(nn.Module):
     """A convolutional LSTM over the frames (the post's hindsight; cell after Shi et al. 2015, without peepholes).
     Its state is carried along the rollout."""
 
@@ -69,7 +69,7 @@ class LSTMMiddle(nn.Module):
         self.gates = nn.Conv2d(2 * channels, 4 * channels, 3, padding=1)
         self.blocks = nn.Sequential(*(Residual(channels) for _ in range(depth)))
 
-    def see(self, code: Tensor) -> State:
+    def observe(self, code: Tensor) -> State:
         return self._cell(code, (torch.zeros_like(code), torch.zeros_like(code)))
 
     def step(self, code: Tensor, state: State) -> tuple[Tensor, State]:
@@ -84,7 +84,7 @@ class LSTMMiddle(nn.Module):
         return torch.sigmoid(give) * torch.tanh(cell), cell
 
 
-class Flow(nn.Module):
+class OpticalFlow(nn.Module):
     """Moves a frame along the flow that its code tells of; starts at zero, so that nothing moves."""
 
     def __init__(self, channels: int):
@@ -127,7 +127,7 @@ def warp(frame: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(frame.float().contiguous(), source, padding_mode="border", align_corners=False)
 
 
-MIDDLES: dict[str, type[ConvMiddle] | type[LSTMMiddle]] = {"conv": ConvMiddle, "lstm": LSTMMiddle}
+BOTTLENECKS: dict[str, type[ConvBottleneck] | type[LSTMBottleneck]] = {"conv": ConvBottleneck, "lstm": LSTMBottleneck}
 OUTPUTS = ("warp", "change", "picture")
 FLOW_SCALE = 4.0  # pixels of flow for a unit of the decoder's output: motion is learned in the first hundred steps
 
@@ -141,15 +141,15 @@ class NextFrame(
 ):
     """g3 = next_frame(f1, f2): `model(f1, f2)`, frames float [B, 3, H, W] in [0, 1], H and W divisible by 8.
 
-    A rollout is the same network as a recurrence: `state = see(f1)`, then `g, state = step(newest, state)`.
+    A rollout is the same network as a recurrence: `state = observe(f1)`, then `g, state = step(newest, state)`.
 
     Args:
         width: channels at a quarter of the size; twice as many at an eighth.
-        depth: residual blocks in the middle.
-        middle: "conv" or "lstm".
+        depth: residual blocks in the bottleneck.
+        bottleneck: "conv" or "lstm".
         output: "warp" moves f2 along a predicted flow and adds a change, "change" only adds one, "picture" predicts
             the whole picture (the post's own way).
-        told: whether it is told how much noise is on the frames that go in.
+        noise_conditioned: whether it is told how much noise is on the frames that go in.
         size: (H, W) of the training film; only the mean training frame depends on it, the network does not.
         provenance: where the weights come from (recipe, seed, step, film, versions); plain JSON.
     """
@@ -158,20 +158,26 @@ class NextFrame(
         self,
         width: int = 48,
         depth: int = 4,
-        middle: str = "conv",
+        bottleneck: str = "conv",
         output: str = "warp",
-        told: bool = False,
+        noise_conditioned: bool = False,
         size: tuple[int, int] = (72, 128),
         provenance: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.encoder = Encoder(width)
-        self.middle = MIDDLES[middle](2 * width, depth)
-        self.told = nn.Linear(1, 2 * width) if told else None
-        self.flow = Flow(2 * width) if output == "warp" else None
+        self.bottleneck = BOTTLENECKS[bottleneck](2 * width, depth)
+        self.noise_embedding = nn.Linear(1, 2 * width) if noise_conditioned else None
+        self.flow = OpticalFlow(2 * width) if output == "warp" else None
         self.decoder = Decoder(width)
         self.output = output
-        self.architecture = {"width": width, "depth": depth, "middle": middle, "output": output, "told": told}
+        self.architecture = {
+            "width": width,
+            "depth": depth,
+            "bottleneck": bottleneck,
+            "output": output,
+            "noise_conditioned": noise_conditioned,
+        }
         self.architecture["size"] = list(size)
         self.provenance = provenance or {}
         # a baseline that belongs to the weights: measured beside them, wherever they go
@@ -184,14 +190,14 @@ class NextFrame(
         height, width = self.mean_frame.shape[1:]
         return height, width
 
-    def see(self, frame: Tensor, noise: Tensor | None = None) -> State:
+    def observe(self, frame: Tensor, noise: Tensor | None = None) -> State:
         """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it."""
-        return self.middle.see(self._code(frame, noise)[0])
+        return self.bottleneck.observe(self._code(frame, noise)[0])
 
     def step(self, frame: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
         """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from."""
         code, skip = self._code(frame, noise)
-        code, state = self.middle.step(code, state)
+        code, state = self.bottleneck.step(code, state)
         if self.flow:
             frame = self.flow(frame, code)
             skip = self.encoder.fine(frame)  # so that the change is drawn where things now are
@@ -199,12 +205,15 @@ class NextFrame(
         return clamp(0.5 + change if self.output == "picture" else frame + change), state
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
-        return self.step(f2, self.see(f1))[0]
+        return self.step(f2, self.observe(f1))[0]
 
     def _code(self, frame: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         code, skip = self.encoder(frame)
-        if self.told:
-            code = code + self.told(frame.new_zeros(len(frame), 1) if noise is None else noise)[:, :, None, None]
+        if self.noise_embedding:
+            code = (
+                code
+                + self.noise_embedding(frame.new_zeros(len(frame), 1) if noise is None else noise)[:, :, None, None]
+            )
         return code, skip
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .atomic import whole_file
 from .errors import RoadtripError
-from .files import whole_file
-from .teacher_forcing import as_float
+from .rollout import as_float
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,7 +8,7 @@ from typing import Any
 
 from .discriminators import GAN_LOSSES
 from .errors import RoadtripError
-from .model import MIDDLES, OUTPUTS
+from .model import BOTTLENECKS, OUTPUTS
 
 
 def _value(default: Any, prose: str, choices: tuple[str, ...] | None = None, span: tuple[float, float] | None = None):
@@ -23,7 +23,7 @@ class Recipe:
     # the network
     width: int = _value(48, "Channels of the network at a quarter of the picture's size.", span=(8, 256))
     depth: int = _value(4, "Residual blocks between encoder and decoder.", span=(0, 16))
-    middle: str = _value("conv", "What sits between encoder and decoder.", choices=tuple(MIDDLES))
+    bottleneck: str = _value("conv", "What sits between encoder and decoder.", choices=tuple(BOTTLENECKS))
     output: str = _value(
         "warp", "Move f2 along a flow and change it, only change it, or predict the whole picture.", choices=OUTPUTS
     )
@@ -32,31 +32,33 @@ class Recipe:
     l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
     gan_weight: float = _value(0.0, "Weight of the discriminator's verdict; 0 trains without one.", span=(0, 1e4))
     feedback: str = _value(
-        "exact",
+        "attached",
         "What a generated frame is fed back as: itself, cut off from its gradient, or rounded to 8 bits.",
-        choices=("exact", "detached", "8-bit"),
+        choices=("attached", "detached", "8-bit"),
     )
-    noise: float = _value(
+    context_noise: float = _value(
         0.0,
         "Most noise on the frames that go in; the network is told how much it is, and drives with none.",
         span=(0, 1),
     )
-    back_weight: float = _value(0.0, "Weight of driving back: G(g4, g3) should be f2 again (ping-pong).", span=(0, 1e4))
+    pingpong_weight: float = _value(
+        0.0, "Weight of driving back: G(g4, g3) should be f2 again (ping-pong).", span=(0, 1e4)
+    )
     replay: int = _value(0, "Up to so many frames are rolled out first; training goes on from there.", span=(0, 16))
     # the discriminator
-    judge_frames: int = _value(2, "Frames the discriminator sees at once: 1 single, 2 the pair, 3.", span=(1, 3))
-    judge_slots: str = _value("all", "Which windows of frames it judges.", choices=("all", "first"))
-    judge_shuffle: bool = _value(False, "Show it a clip's frames in random order, real and generated ones alike.")
-    judge_context: int = _value(0, "Real frames shown to it before the judged ones.", span=(0, 2))
+    disc_frames: int = _value(2, "Frames the discriminator sees at once: 1 single, 2 the pair, 3.", span=(1, 3))
+    disc_windows: str = _value("all", "Which windows of frames it judges.", choices=("all", "first"))
+    disc_shuffle: bool = _value(False, "Show it a clip's frames in random order, real and generated ones alike.")
+    disc_context: int = _value(0, "Real frames shown to it before the judged ones.", span=(0, 2))
     gan_loss: str = _value("hinge", "The form of the GAN loss.", choices=tuple(GAN_LOSSES))
     r1_weight: float = _value(0.0, "Weight of the R1 gradient penalty on real frames.", span=(0, 1e4))
     spectral: bool = _value(False, "Spectral normalisation of the discriminator's layers.")
-    judge_width: int = _value(32, "Channels of the discriminator's first layer.", span=(8, 256))
+    disc_width: int = _value(32, "Channels of the discriminator's first layer.", span=(8, 256))
     # optimisation
     batch: int = _value(4, "Clips in a training step.", span=(1, 512))
     optimiser: str = _value("muon", "What moves the generator's weights; biases take Adam.", choices=("muon", "adam"))
-    learning_rate: float = _value(2e-3, "Step size of the generator at its highest.", span=(1e-7, 1.0))
-    judge_learning_rate: float = _value(4e-4, "Step size of the discriminator's Adam.", span=(1e-7, 1.0))
+    lr: float = _value(2e-3, "Step size of the generator at its highest.", span=(1e-7, 1.0))
+    disc_lr: float = _value(4e-4, "Step size of the discriminator's Adam.", span=(1e-7, 1.0))
     beta1: float = _value(0.9, "Momentum of the optimisers; GANs like 0.5.", span=(0, 0.999))
     warmup: int = _value(20, "Steps over which the step size rises from zero.", span=(0, 10000))
     ema: float = _value(0.999, "Decay of the averaged copy of the weights kept beside the raw ones.", span=(0, 0.99999))
@@ -74,9 +76,9 @@ class Recipe:
                 raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose one of {', '.join(choices)}.")
             if span and not span[0] <= value <= span[1]:
                 raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose from {span[0]:g} to {span[1]:g}.")
-        if self.gan_weight and self.judge_context + self.unroll < self.judge_frames:
+        if self.gan_weight and self.disc_context + self.unroll < self.disc_frames:
             raise RoadtripError(
-                f"A discriminator of {self.judge_frames} frames has only {self.judge_context} of context and "
+                f"A discriminator of {self.disc_frames} frames has only {self.disc_context} of context and "
                 f"{self.unroll} generated to see; unroll further or let it judge fewer."
             )
 
@@ -97,15 +99,15 @@ class Recipe:
         return cls(**values)
 
 
-def _v3(name: str, judge_frames: int) -> Recipe:
+def _v3(name: str, disc_frames: int) -> Recipe:
     return Recipe(
         name,
         unroll=2,
         l1_weight=100.0,
         gan_weight=1.0,
-        judge_frames=judge_frames,
+        disc_frames=disc_frames,
         optimiser="adam",
-        learning_rate=4e-4,
+        lr=4e-4,
         beta1=0.5,
     )
 
@@ -116,9 +118,9 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe("v1"),
         Recipe("v2", unroll=2),
-        _v3("v3-pair", judge_frames=2),
-        _v3("v3-single", judge_frames=1),
-        Recipe("lstm", unroll=2, middle="lstm", depth=3),
+        _v3("v3-pair", disc_frames=2),
+        _v3("v3-single", disc_frames=1),
+        Recipe("lstm", unroll=2, bottleneck="lstm", depth=3),
     )
 }
 

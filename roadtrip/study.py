@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .atomic import whole_file
 from .checkpoint import save, versions
 from .errors import RoadtripError
-from .files import whole_file
-from .film import Film, open_film, spread
+from .film import Film, evenly_spaced, open_film
 from .measure import (
-    SHORTEST,
-    STARTS,
+    MIN_WINDOW,
+    N_STARTS,
     Oscillation,
     baselines,
     film_windows,
@@ -41,11 +41,11 @@ from .measure import (
 )
 from .model import NextFrame
 from .recipes import RECIPES, Recipe, parse_values
-from .teacher_forcing import as_float, rollout
+from .rollout import as_float, rollout
 from .train import Run, best_device
 
 HORIZON, HORIZONS = 64, (1, 4, 16)  # of rollouts; of errors in the table
-LOOKS = 12  # at a fixed start while a run trains
+CHECKS = 12  # at a fixed start while a run trains
 # With wider vectors, sums are added up in another order and a run becomes another: where an x86 processor has AVX2 a run
 # keeps to it, and rows were seen to come out alike on two kinds. Read by torch, oneDNN and MKL when they start.
 VECTORS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
@@ -63,22 +63,22 @@ def _arms() -> dict[str, Recipe]:
         "lstm": RECIPES["lstm"],
         "pair": pair,
         "single": single,
-        "single-first": replace(single, judge_slots="first"),
+        "single-first": replace(single, disc_windows="first"),
         "single-u1": replace(single, unroll=1),
         "pair-picture": replace(pair, output="picture"),
         "pair-u4": four,
-        "pair-shuffled": replace(pair, judge_shuffle=True),
-        "pair-context": replace(pair, judge_context=1),
-        "triple-context": replace(pair, judge_frames=3, judge_context=2),
-        "triple-u4": replace(four, judge_frames=3),
+        "pair-shuffled": replace(pair, disc_shuffle=True),
+        "pair-context": replace(pair, disc_context=1),
+        "triple-context": replace(pair, disc_frames=3, disc_context=2),
+        "triple-u4": replace(four, disc_frames=3),
         # cures of the pair, one at a time; EMA needs none, since every run's averaged weights are measured too
-        "cure-noise": replace(pair, noise=0.1),
+        "cure-noise": replace(pair, context_noise=0.1),
         "cure-8bit": replace(pair, feedback="8-bit"),
         "cure-detached": replace(pair, feedback="detached"),
         "cure-r1": replace(pair, r1_weight=10.0),
         "cure-spectral": replace(pair, spectral=True),
-        "cure-lstm": replace(pair, middle="lstm", depth=3),
-        "cure-pingpong": replace(pair, back_weight=pair.l1_weight / 2),
+        "cure-lstm": replace(pair, bottleneck="lstm", depth=3),
+        "cure-pingpong": replace(pair, pingpong_weight=pair.l1_weight / 2),
         "cure-replay": replace(pair, replay=8),
     }
     return {name: replace(recipe, name=name) for name, recipe in arms.items()}
@@ -113,8 +113,8 @@ class Job:
         recipe, changes = ARMS[self.arm], parse_values(list(self.changes))
         if not recipe.gan_weight:
             changes.pop("l1_weight", None)
-        elif recipe.back_weight and "l1_weight" in changes:
-            changes.setdefault("back_weight", recipe.back_weight * changes["l1_weight"] / recipe.l1_weight)
+        elif recipe.pingpong_weight and "l1_weight" in changes:
+            changes.setdefault("pingpong_weight", recipe.pingpong_weight * changes["l1_weight"] / recipe.l1_weight)
         return replace(recipe, **changes)
 
     @property
@@ -201,22 +201,22 @@ def _trained(job: Job, device: str | torch.device) -> tuple[Row, NextFrame]:
     began = time.perf_counter()
     device = torch.device(device)
     training = Run(job.recipe, film, job.seed, HELD_OUT, device, "float32" if device.type == "cpu" else "auto")
-    looks = {round(job.steps * (i + 1) / LOOKS) for i in range(LOOKS)}
-    clock = []
+    checks = {round(job.steps * (i + 1) / CHECKS) for i in range(CHECKS)}
+    training_curve = []
     for step in range(1, job.steps + 1):
         losses = training.step(job.steps)
-        if step in looks:
-            clock.append(_look(training, step) | {k: v.item() for k, v in losses.items()})
+        if step in checks:
+            training_curve.append(_check(training, step) | {k: v.item() for k, v in losses.items()})
     seconds = time.perf_counter() - began
     for model in (training.model, training.ema):
         model.provenance = model.provenance | {"step": job.steps, "steps": job.steps}
     averaged = measure(training.ema, film)
     row = job.key | measure(training.model, film) | of_film(film)
     row |= {
-        "ema": {k: averaged[k] for k in (*letters(None), "onset", "psnr")},
+        "ema": {k: averaged[k] for k in (*as_row(None), "onset", "psnr")},
         "multiplier": _root(training.model, film),
-        "clock": clock,
-        "broken": bool(training.broken),
+        "training_curve": training_curve,
+        "nonfinite": bool(training.nonfinite),
         "command": job.command,
         "seconds": seconds,
         "threads": torch.get_num_threads(),
@@ -232,15 +232,15 @@ def measure(model: NextFrame, film: Film) -> Row:
     """What a row says of a model on held-out film: R, N, S, B … on frames 33–64 of 8 starts (medians; each start's own
     in "starts"), the same in windows of 16 ("onset"), and PSNR in dB at horizons 1, 4, 16 of the model and its
     baselines, means over 32 starts."""
-    clips = _beginnings(film)
+    clips = start_clips(film)
     frames = rollout(model, clips[:, 0], clips[:, 1], HORIZON).cpu()
-    each = _late(frames, film)
+    each = late_windows(frames, film)
     onset = [
-        {"frames": [first + 1, first + SHORTEST]} | _letters_of(frames[:, first : first + SHORTEST], film)
-        for first in range(0, HORIZON, SHORTEST)
+        {"frames": [first + 1, first + MIN_WINDOW]} | _row_of_frames(frames[:, first : first + MIN_WINDOW], film)
+        for first in range(0, HORIZON, MIN_WINDOW)
     ]
-    return letters(median_oscillation(each)) | {
-        "starts": [{k: v for k, v in letters(o).items() if k in ("R", "N", "S", "B", "verdict")} for o in each],
+    return as_row(median_oscillation(each)) | {
+        "starts": [{k: v for k, v in as_row(o).items() if k in ("R", "N", "S", "B", "verdict")} for o in each],
         "onset": onset,
         "psnr": _psnr(model, film),
     }
@@ -249,9 +249,9 @@ def measure(model: NextFrame, film: Film) -> Row:
 def of_film(film: Film) -> Row:
     """What a row says of the film alone: what real film does in windows of 32 frames ("real"), and the least and most
     that linear extrapolation, which needs no network, gets from the starts that a model is measured on ("linear")."""
-    clips = as_float(_beginnings(film))
+    clips = as_float(start_clips(film))
     guesses = baselines(clips[:, 0], clips[:, 1], HORIZON, clips[0, 0])["linear"].cpu()
-    found = [letters(o) for o in _late(guesses, film)]
+    found = [as_row(o) for o in late_windows(guesses, film)]
     known = {k: [o[k] for o in found if o[k] is not None] for k in ("R", "N", "S", "B", "sharpness")}
     return {
         "real": asdict(film_windows(film, HORIZON // 2)),
@@ -262,11 +262,11 @@ def of_film(film: Film) -> Row:
     }
 
 
-def _beginnings(film: Film) -> Tensor:
-    return film.clips(spread(film.starts(2, "held_out", HELD_OUT), STARTS), 2)
+def start_clips(film: Film) -> Tensor:
+    return film.clips(evenly_spaced(film.starts(2, "held_out", HELD_OUT), N_STARTS), 2)
 
 
-def _late(frames: Tensor, film: Film) -> list[Oscillation]:
+def late_windows(frames: Tensor, film: Film) -> list[Oscillation]:
     late = HORIZON // 2
     return [oscillation(y[-late:], film_windows(film, late)) for y in frames]
 
@@ -276,7 +276,7 @@ def _psnr(model: NextFrame, film: Film) -> dict[str, list[float]]:
     starts = film.starts(2 + ahead, "held_out", HELD_OUT)
     if not len(starts):
         raise RoadtripError(f"The held-out stretch of {film.name} has no {2 + ahead} frames in a row at this gap.")
-    real = as_float(film.clips(spread(starts, 32), 2 + ahead))
+    real = as_float(film.clips(evenly_spaced(starts, 32), 2 + ahead))
     f1, f2 = real[:, 0], real[:, 1]
     guesses = {"model": rollout(model, f1, f2, ahead).to(real.device)} | baselines(f1, f2, ahead, model.mean_frame)
     means = {method: psnr(guess, real[:, 2:]).mean(dim=0).tolist() for method, guess in guesses.items()}
@@ -285,12 +285,12 @@ def _psnr(model: NextFrame, film: Film) -> dict[str, list[float]]:
 
 def _root(model: NextFrame, film: Film) -> Row:
     """The rollout map's multiplier (H3) at the middle one of the starts."""
-    clip = film.clips(spread(film.starts(2, "held_out", HELD_OUT), 3)[1:2], 2)
+    clip = film.clips(evenly_spaced(film.starts(2, "held_out", HELD_OUT), 3)[1:2], 2)
     frames = rollout(model, clip[:, 0], clip[:, 1], HORIZON)[0]
     return asdict(multiplier(model, frames[-HORIZON // 2 :]))
 
 
-def letters(o: Oscillation | None) -> Row:
+def as_row(o: Oscillation | None) -> Row:
     """An oscillation's measures under the letters of the docs; of None, every one None."""
     return {
         "R": o and o.return_ratio,
@@ -305,17 +305,17 @@ def letters(o: Oscillation | None) -> Row:
     }
 
 
-def _letters_of(frames: Tensor, film: Film) -> Row:
+def _row_of_frames(frames: Tensor, film: Film) -> Row:
     real = film_windows(film, frames.shape[1])
-    return letters(median_oscillation([oscillation(y, real) for y in frames]))
+    return as_row(median_oscillation([oscillation(y, real) for y in frames]))
 
 
-def _look(training: Run, step: int) -> Row:
+def _check(training: Run, step: int) -> Row:
     """The measures at a fixed start while training, a clock of its own (H4): of 32 frames the second half."""
     starts = training.film.starts(2, "held_out", HELD_OUT)
     clip = training.film.clips(starts[len(starts) // 2].view(1), 2)
-    frames = rollout(training.model, clip[:, 0], clip[:, 1], 2 * SHORTEST).cpu()
-    return {"step": step} | _letters_of(frames[:, -SHORTEST:], training.film)
+    frames = rollout(training.model, clip[:, 0], clip[:, 1], 2 * MIN_WINDOW).cpu()
+    return {"step": step} | _row_of_frames(frames[:, -MIN_WINDOW:], training.film)
 
 
 def is_row_of(row: Row, job: Job) -> bool:

@@ -20,20 +20,20 @@ from torch.optim import Adam
 
 from . import checkpoint
 from .augment import augment
+from .cuda_graph import CudaGraphed
 from .discriminators import PatchDiscriminator, discriminator_loss, generator_loss, r1_penalty, windows
 from .errors import RoadtripError
-from .film import Film, open_film, spread
-from .graphs import Recorded
+from .film import Film, evenly_spaced, open_film
 from .measure import baselines, l1, psnr
 from .model import NextFrame
-from .muon import Muon
+from .optim import Muon
 from .recipes import Recipe, find_recipe
-from .seeds import drawing_from
-from .teacher_forcing import as_float, rollout, unroll
+from .rng import use_generator
+from .rollout import as_float, rollout, unroll
 
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16
-FOLLOWED = 4  # held-out clips whose errors are followed while training
+N_EVAL_CLIPS = 4  # held-out clips whose errors are followed while training
 PLATEAU = 0.5  # share of the steps taken at the full step size; seconds become steps within it, so that the bits agree
 R1_EVERY = 8  # steps between R1 penalties, weighted up alike (lazy regularisation, Karras et al. 2020)
 LARGEST_NORM = 1.0  # of the generator's gradient, over which it is scaled down
@@ -114,17 +114,19 @@ def train(
     run = Run(recipe, film, seed, held_out, torch.device(device or best_device()), dtype)
     if resume is not None:
         run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)))
-        if steps is not None and steps <= run.done:
-            raise RoadtripError(f"This run has {run.done} steps already; to go on, ask for more than that in all.")
+        if steps is not None and steps <= run.step_count:
+            raise RoadtripError(
+                f"This run has {run.step_count} steps already; to go on, ask for more than that in all."
+            )
     return _iterate(run, seconds, steps, preview_every)
 
 
-class Drawn(NamedTuple):
+class Batch(NamedTuple):
     """What one step learns from, all of it on the device: everything random about a step is in here.
 
     clips: float [B, 2 + U, 3, H, W] in [0, 1], f1, f2 and the real frames after them. f1, f2: what goes in.
     noise: float [B, 1] or None, the standard deviation of the noise on what goes in.
-    grain: float [B, U, 3, H, W] or None, the noise to add to generated frames that are fed back.
+    feedback_noise: float [B, U, 3, H, W] or None, the noise to add to generated frames that are fed back.
     order: int64 [B, U] or None, which frame the discriminator is shown in which place.
     """
 
@@ -132,7 +134,7 @@ class Drawn(NamedTuple):
     f1: Tensor
     f2: Tensor
     noise: Tensor | None
-    grain: Tensor | None
+    feedback_noise: Tensor | None
     order: Tensor | None
 
 
@@ -151,38 +153,40 @@ class Run:
                 f"use a smaller gap, a longer film, or hold out less."
             )
         followed = film.starts(2 + PREVIEW_FRAMES, "held_out", held_out) if held_out else self.starts[:0]
-        self.followed = spread(followed, FOLLOWED)
-        preview = self.followed if len(followed) else film.starts(2, "held_out", held_out)
+        self.eval_starts = evenly_spaced(followed, N_EVAL_CLIPS)
+        preview = self.eval_starts if len(followed) else film.starts(2, "held_out", held_out)
         preview = preview if len(preview) else self.starts
         self.preview_start = int(preview[len(preview) // 2])
         self.film = film.to(device)
 
         self.random = torch.Generator().manual_seed(seed)
-        with drawing_from(self.random):
-            model = NextFrame(recipe.width, recipe.depth, recipe.middle, recipe.output, recipe.noise > 0, film.size)
-            judge = PatchDiscriminator(recipe.judge_frames, recipe.judge_width, recipe.spectral)
+        with use_generator(self.random):
+            model = NextFrame(
+                recipe.width, recipe.depth, recipe.bottleneck, recipe.output, recipe.context_noise > 0, film.size
+            )
+            discriminator = PatchDiscriminator(recipe.disc_frames, recipe.disc_width, recipe.spectral)
         self.model: NextFrame = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.judge: PatchDiscriminator = judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator: PatchDiscriminator = discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.mean_frame.copy_(mean_frame(film, self.starts, recipe.clip))
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         betas = (recipe.beta1, 0.99)
         weights = [p for p in self.model.parameters() if p.dim() == 4 and recipe.optimiser == "muon"]
         others = [p for p in self.model.parameters() if not any(p is w for w in weights)]
         on_gpu = device.type == "cuda"
-        self.optimisers: list[torch.optim.Optimizer] = [
-            Adam(others, recipe.learning_rate, betas, fused=True, capturable=on_gpu)
-        ]
+        self.optimisers: list[torch.optim.Optimizer] = [Adam(others, recipe.lr, betas, fused=True, capturable=on_gpu)]
         if weights:
-            self.optimisers.append(Muon(weights, recipe.learning_rate, recipe.beta1))
-        self.judge_optimiser = Adam(
-            self.judge.parameters(), recipe.judge_learning_rate, betas, fused=True, capturable=on_gpu
+            self.optimisers.append(Muon(weights, recipe.lr, recipe.beta1))
+        self.disc_optimiser = Adam(
+            self.discriminator.parameters(), recipe.disc_lr, betas, fused=True, capturable=on_gpu
         )
-        for adam in (self.optimisers[0], self.judge_optimiser):
+        for adam in (self.optimisers[0], self.disc_optimiser):
             # the few steps before a recording are meant to run without one
             adam._warned_capturable_if_run_uncaptured = True
-        self.learn = Recorded(self._learn) if on_gpu else self._learn
-        self.done = 0
-        self.broken = torch.zeros((), device=device)  # 1 once a gradient was not a number: no sync until it is reported
+        self.train_step = CudaGraphed(self._train_step) if on_gpu else self._train_step
+        self.step_count = 0
+        self.nonfinite = torch.zeros(
+            (), device=device
+        )  # 1 once a gradient was not a number: no sync until it is reported
         self.model.provenance = self.ema.provenance = {
             "recipe": recipe.to_dict(),
             "seed": seed,
@@ -203,68 +207,70 @@ class Run:
     def step(self, steps: int | None) -> dict[str, Tensor]:
         """One training step of a run of `steps` in all; the losses, still on the device."""
         for _, optimiser in self._optimisers():
-            self._pace(optimiser, optimiser.defaults["lr"] * schedule(self.done, steps, self.recipe.warmup))
-        penalised = bool(self.recipe.r1_weight) and self.done % R1_EVERY == 0
-        losses = self.learn(penalised, *self._draw())
-        rate = 1 - min(self.recipe.ema, (1 + self.done) / (10 + self.done))  # a young average forgets its beginning
+            self.set_lr(optimiser, optimiser.defaults["lr"] * schedule(self.step_count, steps, self.recipe.warmup))
+        penalised = bool(self.recipe.r1_weight) and self.step_count % R1_EVERY == 0
+        losses = self.train_step(penalised, *self.sample_batch())
+        rate = 1 - min(
+            self.recipe.ema, (1 + self.step_count) / (10 + self.step_count)
+        )  # a young average forgets its beginning
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
-        self.done += 1
+        self.step_count += 1
         return {name: loss.detach().clone() for name, loss in losses.items()}
 
-    def _draw(self) -> Drawn:
+    def sample_batch(self) -> Batch:
         recipe = self.recipe
         picked = torch.randint(len(self.starts), (recipe.batch,), generator=self.random)
         clips = self.film.clips(self.starts[picked], recipe.clip).to(torch.float32) / 255
         clips, f1, f2 = self._replayed(augment(clips, recipe, self.random))
-        noise = grain = order = None
-        if recipe.noise:
-            noise = self._on_device(recipe.noise * torch.rand(recipe.batch, 1, generator=self.random))
-            f1, f2 = (_with_noise(f, self._grain(f.shape), noise) for f in (f1, f2))
-            grain = torch.stack([self._grain(f2.shape) for _ in range(recipe.unroll)], dim=1)
-        if recipe.judge_shuffle:
+        noise = feedback_noise = order = None
+        if recipe.context_noise:
+            noise = self._on_device(recipe.context_noise * torch.rand(recipe.batch, 1, generator=self.random))
+            f1, f2 = (_with_noise(f, self._gaussian(f.shape), noise) for f in (f1, f2))
+            feedback_noise = torch.stack([self._gaussian(f2.shape) for _ in range(recipe.unroll)], dim=1)
+        if recipe.disc_shuffle:
             order = torch.rand(recipe.batch, recipe.unroll, generator=self.random).argsort(dim=1)
             order = self._on_device(order)
-        return Drawn(clips, f1, f2, noise, grain, order)
+        return Batch(clips, f1, f2, noise, feedback_noise, order)
 
-    def _learn(self, penalised: bool, *drawn: Any) -> dict[str, Tensor]:
-        recipe, (clips, f1, f2, noise, grain, order) = self.recipe, Drawn(*drawn)
+    def _train_step(self, penalised: bool, *drawn: Any) -> dict[str, Tensor]:
+        recipe, (clips, f1, f2, noise, feedback_noise, order) = self.recipe, Batch(*drawn)
         real = clips[:, 2:]
 
         with self._autocast():
-            fake = unroll(self.model, f1, f2, recipe.unroll, self._fed_back(noise, grain), noise)  # g3, g4, …
+            fake = unroll(self.model, f1, f2, recipe.unroll, self._fed_back(noise, feedback_noise), noise)  # g3, g4, …
         losses = {"l1": l1(fake, real).mean(dim=0).sum()}  # L1(f3, g3) + L1(f4, g4) + …
         total = recipe.l1_weight * losses["l1"]
 
-        if recipe.back_weight:
+        if recipe.pingpong_weight:
             end = torch.cat([f2[:, None], fake], dim=1)[:, -2:]
             with self._autocast():
                 back = unroll(self.model, end[:, 1], end[:, 0], recipe.unroll, noise=noise)
-            losses["back"] = l1(back, clips.flip(1)[:, 2:]).mean(dim=0).sum()  # L1(f2, G(g4, g3)) + …
-            total = total + recipe.back_weight * losses["back"]
+            losses["pingpong"] = l1(back, clips.flip(1)[:, 2:]).mean(dim=0).sum()  # L1(f2, G(g4, g3)) + …
+            total = total + recipe.pingpong_weight * losses["pingpong"]
 
         if recipe.gan_weight:
-            losses["discriminator"] = self._judge_step(
-                self._judged(clips, real, order), self._judged(clips, fake.detach(), order), penalised
+            losses["discriminator"] = self._disc_step(
+                self._disc_input(clips, real, order), self._disc_input(clips, fake.detach(), order), penalised
             )
-            self.judge.requires_grad_(False)
+            self.discriminator.requires_grad_(False)
             with self._autocast():
-                scores = self.judge(self._judged(clips, fake, order))
+                scores = self.discriminator(self._disc_input(clips, fake, order))
             losses["generator"] = generator_loss(recipe.gan_loss, scores)
             total = total + recipe.gan_weight * losses["generator"]
-            self.judge.requires_grad_(True)
+            self.discriminator.requires_grad_(True)
 
-        self._descend(self.optimisers, self.model, total)
+        self.optimizer_step(self.optimisers, self.model, total)
         return losses
 
-    def _judge_step(self, real_windows: Tensor, fake_windows: Tensor, penalised: bool) -> Tensor:
+    def _disc_step(self, real_windows: Tensor, fake_windows: Tensor, penalised: bool) -> Tensor:
         recipe = self.recipe
         with self._autocast():
-            scores = self.judge(torch.cat([real_windows, fake_windows]))
+            scores = self.discriminator(torch.cat([real_windows, fake_windows]))
         loss = discriminator_loss(recipe.gan_loss, *scores.chunk(2))
         total = loss
         if penalised:
-            total = loss + recipe.r1_weight * R1_EVERY * r1_penalty(self.judge, real_windows)
-        self._descend([self.judge_optimiser], self.judge, total)
+            total = loss + recipe.r1_weight * R1_EVERY * r1_penalty(self.discriminator, real_windows)
+        self.optimizer_step([self.disc_optimiser], self.discriminator, total)
         return loss
 
     def _replayed(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -278,68 +284,68 @@ class Run:
         f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
         return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
 
-    def _grain(self, shape: torch.Size) -> Tensor:
+    def _gaussian(self, shape: torch.Size) -> Tensor:
         return self._on_device(torch.randn(shape, generator=self.random))
 
     def _on_device(self, drawn: Tensor) -> Tensor:
         return drawn.to(self.device, non_blocking=True)
 
-    def _fed_back(self, noise: Tensor | None, grain: Tensor | None) -> Callable[[Tensor], Tensor]:
+    def _fed_back(self, noise: Tensor | None, feedback_noise: Tensor | None) -> Callable[[Tensor], Tensor]:
         """What becomes of a generated frame before the model sees it, in training."""
-        grains = iter(()) if grain is None else iter(grain.unbind(dim=1))
+        noises = iter(()) if feedback_noise is None else iter(feedback_noise.unbind(dim=1))
 
         def back(g: Tensor) -> Tensor:
             if self.recipe.feedback == "detached":
                 g = g.detach()
             if self.recipe.feedback == "8-bit":
                 g = g + ((g * 255).round() / 255 - g).detach()  # with the gradient of the identity
-            return g if noise is None else _with_noise(g, next(grains), noise)
+            return g if noise is None else _with_noise(g, next(noises), noise)
 
         return back
 
-    def _judged(self, clips: Tensor, frames: Tensor, order: Tensor | None) -> Tensor:
+    def _disc_input(self, clips: Tensor, frames: Tensor, order: Tensor | None) -> Tensor:
         """What the discriminator sees of `frames` [B, U, 3, H, W], real or generated, after these clips' f1 and f2."""
         recipe = self.recipe
         if order is not None:
             frames = frames[torch.arange(len(frames), device=frames.device)[:, None], order]
-        context = clips[:, 2 - recipe.judge_context : 2] if recipe.judge_context else None
-        return windows(frames, recipe.judge_frames, recipe.judge_slots, context).contiguous(
+        context = clips[:, 2 - recipe.disc_context : 2] if recipe.disc_context else None
+        return windows(frames, recipe.disc_frames, recipe.disc_windows, context).contiguous(
             memory_format=torch.channels_last
         )
 
-    def _descend(self, optimisers: list[torch.optim.Optimizer], module: nn.Module, loss: Tensor) -> None:
+    def optimizer_step(self, optimisers: list[torch.optim.Optimizer], module: nn.Module, loss: Tensor) -> None:
         module.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(module.parameters(), LARGEST_NORM, foreach=True)
         # both optimisers leave the weights alone when told that a gradient is not a number
         bad = (~torch.isfinite(norm)).float()
-        self.broken += bad
+        self.nonfinite += bad
         for optimiser in optimisers:
             optimiser.found_inf = bad  # type: ignore[attr-defined]
             optimiser.step()
 
-    def _pace(self, optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    def set_lr(self, optimiser: torch.optim.Optimizer, lr: float) -> None:
         """Sets the step size; on a GPU in place, where a recorded step reads it."""
         group = optimiser.param_groups[0]
         if self.device.type != "cuda":
-            group["lr"] = learning_rate
+            group["lr"] = lr
         elif isinstance(group["lr"], Tensor):
-            group["lr"].fill_(learning_rate)
+            group["lr"].fill_(lr)
         else:
-            group["lr"] = torch.tensor(learning_rate, device=self.device)
+            group["lr"] = torch.tensor(lr, device=self.device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
     def preview(self) -> tuple[Tensor, dict[str, list[float]] | None]:
         """Progress.preview and Progress.psnr, in one batch of rollouts."""
-        starts = self.followed if len(self.followed) else torch.tensor([self.preview_start])
+        starts = self.eval_starts if len(self.eval_starts) else torch.tensor([self.preview_start])
         clips = self.film.clips(starts, 2)
         frames = rollout(self.model, clips[:, 0], clips[:, 1], PREVIEW_FRAMES).cpu()
         preview = frames[starts.tolist().index(self.preview_start)]
-        if not len(self.followed):
+        if not len(self.eval_starts):
             return preview, None
-        real = as_float(self.film.clips(self.followed, 2 + PREVIEW_FRAMES)).cpu()
+        real = as_float(self.film.clips(self.eval_starts, 2 + PREVIEW_FRAMES)).cpu()
         guesses = baselines(real[:, 0], real[:, 1], PREVIEW_FRAMES, self.model.mean_frame.cpu())
         errors = {"model": frames} | guesses
         return preview, {name: psnr(y, real[:, 2:]).mean(dim=0).tolist() for name, y in errors.items()}
@@ -351,7 +357,7 @@ class Run:
         for name, optimiser in self._optimisers():
             for i, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{k}": v for k, v in slots.items()}
-        facts = {"step": self.done, "recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out}
+        facts = {"step": self.step_count, "recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out}
         return {k: v.detach().clone() for k, v in tensors.items()}, facts | self._film_facts()
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -377,7 +383,7 @@ class Run:
                         slots.setdefault(int(i), {})[slot] = torch.empty_like(like).copy_(value)
                 optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
             self.random.set_state(tensors["random"])
-            self.done = int(facts["step"])
+            self.step_count = int(facts["step"])
         except (KeyError, ValueError, RuntimeError):
             raise RoadtripError("The saved training is damaged; start it again.") from None
 
@@ -385,14 +391,14 @@ class Run:
         return {"film": self.film.fingerprint, "gap": self.film.gap, "dtype": self.dtype}
 
     def _modules(self) -> list[tuple[str, nn.Module]]:
-        return [("model", self.model), ("ema", self.ema), ("judge", self.judge)]
+        return [("model", self.model), ("ema", self.ema), ("discriminator", self.discriminator)]
 
     def _optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
-        return [*zip(("optimiser", "muon"), self.optimisers), ("judge-optimiser", self.judge_optimiser)]
+        return [*zip(("optimiser", "muon"), self.optimisers), ("disc-optimiser", self.disc_optimiser)]
 
 
-def _with_noise(frame: Tensor, grain: Tensor, noise: Tensor) -> Tensor:
-    return (frame + noise[:, :, None, None] * grain).clamp(0, 1)
+def _with_noise(frame: Tensor, feedback_noise: Tensor, noise: Tensor) -> Tensor:
+    return (frame + noise[:, :, None, None] * feedback_noise).clamp(0, 1)
 
 
 def schedule(step: int, steps: int | None, warmup: int) -> float:
@@ -406,26 +412,28 @@ def schedule(step: int, steps: int | None, warmup: int) -> float:
 
 
 def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: float) -> Iterator[Progress]:
-    began, first = time.perf_counter(), run.done
+    began, first = time.perf_counter(), run.step_count
     reported, previewed = began, -math.inf
     pace: tuple[int, float] | None = None  # (step, time) after the first step, which is slower than the rest
     sums: list[dict[str, Tensor]] = []
     preview_cost = 0.0
-    while steps is None or run.done < steps:
+    while steps is None or run.step_count < steps:
         sums.append(run.step(steps))
         now = time.perf_counter()
-        pace = pace or (run.done, now)
+        pace = pace or (run.step_count, now)
         if steps is None and seconds is not None and now - began >= 0.9 * PLATEAU * seconds:
             _synchronise(run.device)
             spent = time.perf_counter() - began
-            planned = run.done + int((seconds - spent) * (run.done - first) / spent)
-            steps = max(planned, run.done, 2 * (run.done - 1) if not first else 0)  # what is done lies on the plateau
-        last = run.done == steps
+            planned = run.step_count + int((seconds - spent) * (run.step_count - first) / spent)
+            steps = max(
+                planned, run.step_count, 2 * (run.step_count - 1) if not first else 0
+            )  # what is done lies on the plateau
+        last = run.step_count == steps
         if now - reported < REPORT_EVERY and not last:
             continue
-        if run.broken.item():
+        if run.nonfinite.item():
             raise RoadtripError(
-                f"The loss was no longer a number at step {run.done}; the weights from before it are kept: "
+                f"The loss was no longer a number at step {run.step_count}; the weights from before it are kept: "
                 f"try a lower learning rate or another seed."
             )
         preview = errors = None
@@ -435,13 +443,13 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
             preview_cost = previewed - now
         losses = {k: torch.stack([s[k] for s in sums]).mean().item() for k in sums[0]}
         sums = []
-        speed = (run.done - pace[0]) / (now - pace[1]) if run.done > pace[0] else 1 / max(now - began, 1e-9)
-        left = (steps - run.done) / speed if steps else max(0.0, (seconds or 0.0) - (now - began))
+        speed = (run.step_count - pace[0]) / (now - pace[1]) if run.step_count > pace[0] else 1 / max(now - began, 1e-9)
+        left = (steps - run.step_count) / speed if steps else max(0.0, (seconds or 0.0) - (now - began))
         for model in (run.model, run.ema):
-            model.provenance = model.provenance | {"step": run.done, "steps": steps}
+            model.provenance = model.provenance | {"step": run.step_count, "steps": steps}
         reported = time.perf_counter()
         yield Progress(
-            run.done,
+            run.step_count,
             steps,
             losses,
             speed,
@@ -460,7 +468,7 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
 def mean_frame(film: Film, starts: Tensor, clip: int) -> Tensor:
     """The mean of the frames that training sees, uint8 [3, H, W]; of at most 512 of them, evenly spaced."""
     seen = (starts[:, None] + film.gap * torch.arange(clip)).unique()
-    return film.frames[spread(seen, 512)].float().mean(dim=0).round().to(torch.uint8)
+    return film.frames[evenly_spaced(seen, 512)].float().mean(dim=0).round().to(torch.uint8)
 
 
 def best_device() -> str:

@@ -22,7 +22,7 @@ def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     film = rt.open_film("scenery")
     for name, recipe in rt.RECIPES.items():
-        small = replace(recipe, width=8, depth=1, judge_width=8, batch=2)
+        small = replace(recipe, width=8, depth=1, disc_width=8, batch=2)
         for p in rt.train(small, film, steps=3, preview_every=1e9):
             rt.save(folder / name, p)
     rows = study.read_results(Path(__file__).parents[1] / "checkpoints" / "results.json")

@@ -117,7 +117,7 @@ def test_a_reload_finds_the_run_again(served):
 
 def test_parked_garages_go_when_there_are_too_many(monkeypatch):
     monkeypatch.setattr("roadtrip.ui.garage._parked", {})
-    monkeypatch.setattr("roadtrip.ui.garage.MOST_PARKED", 2)
+    monkeypatch.setattr("roadtrip.ui.garage.MAX_PARKED", 2)
     first, secret = park(Garage(), None)
     park(Garage(), None)
     assert park(Garage(), secret)[0] is first  # the latest visitor is not the one to go
@@ -286,7 +286,7 @@ def test_film_that_stands_still_or_ends_at_once(served):
 def test_long_curves_travel_thinned():
     points = [(step, 1.0) for step in range(5000)]
     (line,) = charts.loss_curves({"l1": points})["data"]
-    assert len(line["x"]) <= charts.MOST_POINTS and line["x"][-1] == 4999
+    assert len(line["x"]) <= charts.MAX_POINTS and line["x"][-1] == 4999
 
 
 def test_names_of_files_are_not_markup():
@@ -340,7 +340,7 @@ def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
         psnr = {"model": [20.0, 18.0, 17.5], "copy_last": [19.0, 16.0, 14.0]}
         values = {"R": R, "N": 1.0, "S": 0.5, "B": 0.5, "sharpness": 1.0, "verdict": verdict, "psnr": psnr}
         about = {"arm": arm, "film": "scenery", "setting": "", "steps": study.STEPS, "size": [*study.SIZE]}
-        about |= {"seed": seed, "clock": []}
+        about |= {"seed": seed, "training_curve": []}
         return about | values | {"real": {"return_ratio": 1.3, "bands": {"R": [1.1, 1.6]}}, "linear": {"R": [1.9, 2.0]}}
 
     rows = [row("pair", 0, 0.2, "oscillates"), row("pair", 1, 1.4, "moves"), row("single", 0, None, "frozen")]
@@ -379,7 +379,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
     }
     row |= {
         "onset": [{"frames": [1, 16], "R": 1.2}, {"frames": [17, 32], "R": None}],
-        "clock": [{"step": 3, "R": 0.4, "verdict": "oscillates"}],
+        "training_curve": [{"step": 3, "R": 0.4, "verdict": "oscillates"}],
     }
     row |= {
         "real": {"return_ratio": 1.3, "bands": {"R": [1.1, 1.6]}},

@@ -224,7 +224,7 @@ def test_a_link_opens_on_what_was_shared(page, browser, served):
     scrub = player(other, "rt-scrub-player")
     other.wait_for_function("document.querySelector('#rt-scrub-player .rt-player').dataset.frames == 20")
     assert scrub.get_attribute("data-frame") == "3"
-    other.goto(f"{served}?tab=train&recipe=v3-pair&changes=unroll%3D4+judge_frames%3D3&seconds=33&seed=5")
+    other.goto(f"{served}?tab=train&recipe=v3-pair&changes=unroll%3D4+disc_frames%3D3&seconds=33&seed=5")
     other.wait_for_function("document.querySelector('#rt-diagram svg')?.textContent.includes('g6')", timeout=60_000)
     assert other.locator("#rt-seconds input").input_value() == "33"
     other.goto(

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 import roadtrip as rt
 from roadtrip import study
 from roadtrip.checkpoint import CONFIG, MODEL
-from roadtrip.film import spread
-from roadtrip.measure import STARTS, film_windows, median_oscillation, oscillation
+from roadtrip.film import evenly_spaced
+from roadtrip.measure import N_STARTS, film_windows, median_oscillation, oscillation
 from roadtrip.train import mean_frame
 
 
@@ -67,7 +67,7 @@ def rewritten(folder, config=None, **tensors):
 
 
 @pytest.mark.parametrize("config", [
-    {"width": 4096}, {"width": "8"}, {"depth": -1}, {"middle": "os"}, {"size": [7, 8]}, {"size": 3}, {"provenance": []},
+    {"width": 4096}, {"width": "8"}, {"depth": -1}, {"bottleneck": "os"}, {"size": [7, 8]}, {"size": 3}, {"provenance": []},
     {"width": True},
 ], ids=str)  # fmt: skip
 def test_hostile_config_is_a_sentence(folder, config):
@@ -135,7 +135,7 @@ def test_what_ships_is_a_run_of_the_study(road):
         model = rt.load(file.parent)
         row, *_ = [r for r in rows if study.is_model_of(model, r)]
         assert tuple(row["size"]) == study.SIZE
-        begin = road.clips(spread(road.starts(2, "held_out", 0.2), STARTS), 2)
+        begin = road.clips(evenly_spaced(road.starts(2, "held_out", 0.2), N_STARTS), 2)
         late = rt.rollout(model, begin[:, 0], begin[:, 1], study.HORIZON)[:, -study.HORIZON // 2 :]
         measured = median_oscillation([oscillation(y, film_windows(road, late.shape[1])) for y in late])
         assert measured.verdict == row["verdict"]

@@ -39,7 +39,7 @@ def test_every_row_is_whole(name):
         assert isinstance(row["seed"], int) and isinstance(row["steps"], int) and len(row["size"]) == 2
         for key in ("R", "N", "S", "B", "switches", "period", "sharpness", "psnr", "verdict", "command", "versions"):
             assert key in row
-        assert row["fingerprint"] and row["source"].endswith(row["film"].partition(":")[0]) and not row["broken"]
+        assert row["fingerprint"] and row["source"].endswith(row["film"].partition(":")[0]) and not row["nonfinite"]
         assert rt.Recipe.from_dict(row["recipe"]).to_dict() == row["recipe"]
         assert row["command"] == study.job_of(row).command
     keys = [(r["arm"], r["film"], r["seed"], r["steps"], tuple(r["size"]), r["setting"]) for r in rows]

@@ -191,7 +191,7 @@ class Linear:
     def parameters(self):
         return iter([self.nothing])
 
-    def see(self, frame):
+    def observe(self, frame):
         return (frame,)
 
     def step(self, frame, state):

@@ -6,7 +6,7 @@ import torch
 from roadtrip import NextFrame, PatchDiscriminator, RoadtripError, rollout, unroll, windows
 from roadtrip.discriminators import GAN_LOSSES, discriminator_loss, generator_loss, r1_penalty
 from roadtrip.model import OUTPUTS, warp
-from roadtrip.muon import orthogonal
+from roadtrip.optim import orthogonal
 
 
 def awake(**architecture) -> NextFrame:
@@ -25,7 +25,7 @@ def frames(n: int, batch: int = 2, size: tuple[int, int] = (16, 24)) -> list[tor
 @pytest.mark.parametrize("middle", ["conv", "lstm"])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_any_size_divisible_by_8(middle, output):
-    model = awake(middle=middle, output=output)
+    model = awake(bottleneck=middle, output=output)
     for size in ((16, 24), (72, 128), (48, 80)):
         f1, f2 = frames(2, size=size)
         g = model(f1, f2)
@@ -99,10 +99,10 @@ def test_lstm_remembers_what_conv_has_forgotten():
     """With the last two frames alike, only the LSTM can tell two pasts apart."""
     f1, f2, f3, other = frames(4)
     for middle, remembers in (("conv", False), ("lstm", True)):
-        model = awake(middle=middle)
+        model = awake(bottleneck=middle)
 
         def third(first, model=model):
-            state = model.see(first)
+            state = model.observe(first)
             for frame in (f2, f3):
                 g, state = model.step(frame, state)
             return g
@@ -150,8 +150,8 @@ def test_windows_by_hand():
 
 @pytest.mark.parametrize("spectral", [False, True])
 def test_discriminator_map(spectral):
-    judge = PatchDiscriminator(2, width=8, spectral=spectral)
-    assert judge(torch.rand(2, 6, 72, 128)).shape == (2, 1, 9, 16)
+    discriminator = PatchDiscriminator(2, width=8, spectral=spectral)
+    assert discriminator(torch.rand(2, 6, 72, 128)).shape == (2, 1, 9, 16)
 
 
 @pytest.mark.parametrize("kind", GAN_LOSSES)

@@ -20,7 +20,7 @@ import roadtrip as rt
 from roadtrip import evidence, study
 from roadtrip.__main__ import main
 
-TOO_LITTLE = {"width": 8, "depth": 1, "judge_width": 8, "batch": 2}
+TOO_LITTLE = {"width": 8, "depth": 1, "disc_width": 8, "batch": 2}
 SMALL = tuple(f"{k}={v}" for k, v in sorted(TOO_LITTLE.items()))
 
 
@@ -71,12 +71,12 @@ def test_every_arm_trains(drive, arm):
 def test_arms_differ_from_the_pair_in_what_they_are_called_after():
     pair = study.ARMS["pair"].to_dict()
     for name, changed in {
-        "single": {"judge_frames"},
-        "single-first": {"judge_frames", "judge_slots"},
+        "single": {"disc_frames"},
+        "single-first": {"disc_frames", "disc_windows"},
         "pair-u4": {"unroll"},
-        "pair-shuffled": {"judge_shuffle"},
+        "pair-shuffled": {"disc_shuffle"},
         "cure-r1": {"r1_weight"},
-        "cure-lstm": {"middle", "depth"},
+        "cure-lstm": {"bottleneck", "depth"},
     }.items():
         arm = study.ARMS[name].to_dict()
         assert {k for k in pair if k != "name" and pair[k] != arm[k]} == changed
@@ -86,11 +86,11 @@ def test_a_second_setting_of_all_arms():
     assert study.Job("pair", changes=("l1_weight=10", "output=change")).recipe.output == "change"
     assert study.Job("v2", changes=("l1_weight=10",)).recipe == study.ARMS["v2"]  # nothing to weigh against
     pingpong = study.Job("cure-pingpong", changes=("l1_weight=10",)).recipe
-    assert pingpong.back_weight / pingpong.l1_weight == pytest.approx(
-        study.ARMS["cure-pingpong"].back_weight / study.ARMS["cure-pingpong"].l1_weight
+    assert pingpong.pingpong_weight / pingpong.l1_weight == pytest.approx(
+        study.ARMS["cure-pingpong"].pingpong_weight / study.ARMS["cure-pingpong"].l1_weight
     )
     assert study.Job("pair").folder != study.Job("pair", changes=("l1_weight=10",)).folder
-    for wrong in ("nonsense=1", "width=wide", "judge_shuffle=perhaps", "width"):
+    for wrong in ("nonsense=1", "width=wide", "disc_shuffle=perhaps", "width"):
         with pytest.raises(rt.RoadtripError):
             study.Job("pair", changes=(wrong,))
 
@@ -103,7 +103,7 @@ def test_rows_say_everything(table):
         for key in ("R", "N", "S", "B", "switches", "period", "sharpness", "verdict", "psnr", "ema", "multiplier"):
             assert key in row
         assert rt.Recipe.from_dict(row["recipe"]) == replace(study.ARMS[row["arm"]], **TOO_LITTLE)
-        assert len(row["onset"]) == 4 and len(row["clock"]) == 3 and len(row["starts"]) == 8
+        assert len(row["onset"]) == 4 and len(row["training_curve"]) == 3 and len(row["starts"]) == 8
         assert row["versions"]["torch"] == torch.__version__ and row["versions"]["cpu"]
         assert row["command"].startswith("python -m roadtrip study --arms")
         assert str(table) not in json.dumps(row)
@@ -243,8 +243,8 @@ def test_holm_by_hand():
 def test_the_best_cure_comes_back_least_and_is_nearest_to_real_film():
     def row(arm, seed, verdict, R, back, sharpness=1.0):
         looks = ["oscillates"] * back + ["moves"] * (12 - back)
-        clock = [{"step": i, "verdict": verdict} for i, verdict in enumerate(looks)]
-        known = {"R": R, "sharpness": sharpness, "clock": clock, "real": {"return_ratio": 1.25}}
+        curve = [{"step": i, "verdict": verdict} for i, verdict in enumerate(looks)]
+        known = {"R": R, "sharpness": sharpness, "training_curve": curve, "real": {"return_ratio": 1.25}}
         return {"arm": arm, "seed": seed, "verdict": verdict} | known
 
     def best(*runs, **rule):
@@ -276,17 +276,17 @@ def test_frozen_runs_are_counted_apart(table):
 
 
 def test_returns_are_counted_over_the_looks():
-    clock = [{"verdict": v} for v in ("moves", "oscillates", "3-cycle", "frozen")]
-    assert evidence.value_of({"clock": clock}, "returns") == 0.5
-    assert evidence.value_of({"clock": []}, "returns") is None
-    assert evidence.value_of({"verdict": "frozen", "R": None}, "frozen") == 1
+    training_curve = [{"verdict": v} for v in ("moves", "oscillates", "3-cycle", "frozen")]
+    assert evidence.measure_value({"training_curve": training_curve}, "oscillating_share") == 0.5
+    assert evidence.measure_value({"training_curve": []}, "oscillating_share") is None
+    assert evidence.measure_value({"verdict": "frozen", "R": None}, "frozen") == 1
 
 
 def test_gains_are_over_the_best_baseline_there():
     row = {
         "psnr": {"model": [20, 18, 17], "copy_last": [19, 16, 14], "linear": [17, 12, 8], "mean_frame": [16, 17, 18]}
     }
-    assert [evidence.value_of(row, gain) for gain in ("gain1", "gain4", "gain16")] == [1, 1, -1]
+    assert [evidence.measure_value(row, gain) for gain in ("gain1", "gain4", "gain16")] == [1, 1, -1]
 
 
 def test_the_median_seed():
@@ -294,5 +294,5 @@ def test_the_median_seed():
     assert evidence.median_seed(rows)["seed"] == 4
     assert evidence.median_seed([row | {"verdict": "frozen"} if row["R"] == 1.5 else row for row in rows])["seed"] == 0
     assert evidence.median_seed(rows[:2])["seed"] == 1
-    later = [rows[0] | {"seed": evidence.RULED + i, "R": 0.0} for i in range(9)]
+    later = [rows[0] | {"seed": evidence.SELECTION_SEEDS + i, "R": 0.0} for i in range(9)]
     assert evidence.median_seed(rows + later)["seed"] == 4

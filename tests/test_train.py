@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter, ImageOps
 import roadtrip as rt
 from roadtrip.train import schedule
 
-SMALL = {"width": 8, "depth": 1, "judge_width": 8, "batch": 2}
+SMALL = {"width": 8, "depth": 1, "disc_width": 8, "batch": 2}
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,14 @@ def test_every_recipe_on_scenery(name):
 
 
 @pytest.mark.parametrize("values", [
-    {"judge_context": 1}, {"judge_context": 2, "judge_frames": 3}, {"judge_slots": "first"}, {"r1_weight": 1.0},
-    {"spectral": True}, {"gan_loss": "bce"}, {"gan_loss": "least-squares"}, {"unroll": 4, "judge_frames": 3},
-    {"judge_shuffle": True}, {"feedback": "detached"}, {"feedback": "8-bit"}, {"noise": 0.1}, {"back_weight": 1.0},
-    {"replay": 3}, {"output": "picture"}, {"output": "change"}, {"flip": 0.0}, {"jitter": 0.0}, {"optimiser": "muon"},
+    {"disc_context": 1}, {"disc_context": 2, "disc_frames": 3}, {"disc_windows": "first"}, {"r1_weight": 1.0},
+    {"spectral": True}, {"gan_loss": "bce"}, {"gan_loss": "least-squares"}, {"unroll": 4, "disc_frames": 3},
+    {"disc_shuffle": True}, {"feedback": "detached"}, {"feedback": "8-bit"}, {"context_noise": 0.1},
+    {"pingpong_weight": 1.0}, {"replay": 3},
+    {"output": "picture"}, {"output": "change"}, {"flip": 0.0}, {"jitter": 0.0}, {"optimiser": "muon"},
 ], ids=str)  # fmt: skip
 def test_every_field_matters(values, film):
-    base = small("v3-single" if "judge_slots" in values else "v3-pair")  # a pair of two frames has one slot only
+    base = small("v3-single" if "disc_windows" in values else "v3-pair")  # a pair of two frames has one slot only
     plain, other = (finish(recipe, film, steps=3) for recipe in (base, replace(base, **values)))
     assert plain.losses != other.losses
 
@@ -92,12 +93,12 @@ def test_same_seed_same_bits_while_another_thread_draws(name, film):
 
 def test_errors_are_followed_on_held_out_clips(film):
     p = finish(small("v1"), film, steps=2, held_out=0.5)
-    clips = film.clips(p.run.followed, 18).float() / 255
+    clips = film.clips(p.run.eval_starts, 18).float() / 255
     f1, f2, real = clips[:, 0], clips[:, 1], clips[:, 2:]
     for name, frames in (("model", rt.rollout(p.model, f1, f2, 16)), ("copy_last", f2[:, None].expand_as(real))):
         by_hand = -10 * torch.log10((frames - real).square().mean(dim=(2, 3, 4)))
         assert p.psnr[name] == pytest.approx(by_hand.mean(dim=0).tolist(), abs=1e-3)
-    assert p.run.followed.min() >= film.starts(3, "held_out", 0.5).min() and p.preview_start in p.run.followed
+    assert p.run.eval_starts.min() >= film.starts(3, "held_out", 0.5).min() and p.preview_start in p.run.eval_starts
     assert finish(small("v1"), film, steps=1).psnr is None  # twelve frames are held out: too few
 
 
@@ -121,7 +122,7 @@ def test_resume_equals_unbroken(name, film, tmp_path):
     run = finish(recipe, film, steps=1).run
     for _ in range(2):
         run.step(6)
-    half = rt.Progress(run.done, 6, {}, 1, 0, run.model, run.ema, None, 0, None, run.seed, recipe, run)
+    half = rt.Progress(run.step_count, 6, {}, 1, 0, run.model, run.ema, None, 0, None, run.seed, recipe, run)
     rt.save(tmp_path, half, resumable=True)
     assert same(unbroken, weights(finish(recipe, film, steps=6, resume=tmp_path)))
 
@@ -152,8 +153,8 @@ def test_a_loss_that_is_no_number_stops_with_the_good_weights_kept(film):
     stream = rt.train(small("v1"), film, steps=1000, preview_every=1e9)
     p = next(stream)
     good = weights(p)
-    draw = p.run._draw
-    p.run._draw = lambda: draw()._replace(f2=torch.full_like(draw().f2, float("nan")))
+    draw = p.run.sample_batch
+    p.run.sample_batch = lambda: draw()._replace(f2=torch.full_like(draw().f2, float("nan")))
     with pytest.raises(rt.RoadtripError, match="no longer a number"):
         list(stream)
     assert same(good[: len(good) // 2], weights(p)[: len(good) // 2])
@@ -204,8 +205,8 @@ def test_bad_recipes_are_one_sentence():
         rt.train("v9", "scenery", steps=1)
     with pytest.raises(rt.RoadtripError, match="width"):
         rt.Recipe(width=7)
-    with pytest.raises(rt.RoadtripError, match="middle"):
-        rt.Recipe(middle="attention")
+    with pytest.raises(rt.RoadtripError, match="bottleneck"):
+        rt.Recipe(bottleneck="attention")
     with pytest.raises(rt.RoadtripError, match="unroll further"):
-        rt.Recipe(gan_weight=1.0, judge_frames=2, unroll=1)
+        rt.Recipe(gan_weight=1.0, disc_frames=2, unroll=1)
     assert rt.Recipe.from_dict(rt.RECIPES["v3-pair"].to_dict()) == rt.RECIPES["v3-pair"]

@@ -6,7 +6,7 @@ import math
 from functools import reduce
 from typing import Any
 
-from ..evidence import groups, value_of
+from ..evidence import groups, measure_value
 from ..study import ARMS
 
 # Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds. A recipe has one everywhere.
@@ -33,7 +33,7 @@ MEASURES = {  # of a study's rows
     "sharpness": "sharpness ratio",
     "gain16": "dB over the best baseline, 16 ahead",
 }
-MOST_POINTS = 400  # of a live curve: more can't be told apart, and all of them travel at every tick
+MAX_POINTS = 400  # of a live curve: more can't be told apart, and all of them travel at every tick
 NAMES = {
     "copy_last": "copy the last frame",
     "linear": "linear extrapolation",
@@ -127,7 +127,7 @@ def learning_curves(errors: list[tuple[int, dict[str, list[float]]]], horizons: 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """Evenly spaced ones of many points, the last always among them."""
-    return points[::-1][:: len(points) // MOST_POINTS + 1][::-1]
+    return points[::-1][:: len(points) // MAX_POINTS + 1][::-1]
 
 
 def lag_profiles(profiles: dict[str, Values], recipes: list[str], real: Values | None = None) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
     are bands, where the measure has values for them. Seeds for which it is undefined (R of frozen rollouts) stand below
     the axis."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    values = {(row["arm"], row["seed"]): value_of(row, measure) for row in rows}
+    values = {(row["arm"], row["seed"]): measure_value(row, measure) for row in rows}
     known = [value for value in values.values() if value is not None]
     floor = -0.08 * max([*known, 0.5])
     data = []
@@ -293,10 +293,13 @@ def onsets(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return _of_seeds(lines, "frames ahead")
 
 
-def clocks(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def training_curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """R of several runs over their training steps, from one start: whether what a rollout does comes and goes as the
     networks train, which is another clock than the rollout's own."""
-    lines = [([look["step"] for look in row["clock"]], [look["R"] for look in row["clock"]], row) for row in rows]
+    lines = [
+        ([look["step"] for look in row["training_curve"]], [look["R"] for look in row["training_curve"]], row)
+        for row in rows
+    ]
     return _of_seeds(lines, "training step")
 
 

@@ -18,7 +18,7 @@ from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
 from ..pictures import write
-from ..teacher_forcing import as_float, rollout
+from ..rollout import as_float, rollout
 from . import duel_part, study_part
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .garage import (
@@ -92,7 +92,7 @@ def _look(garage: Garage, left: str, right: str, film_name: str, start: float, l
         one, two = (measure.l1(y[p:], y[:-p]).tolist() for p in (1, 2))
         sizes[name] = [None, *one], [None, None, *two]
     late = {name: y[-WINDOW:] for name, y in rollouts.items()}
-    enough = len(real) >= measure.SHORTEST
+    enough = len(real) >= measure.MIN_WINDOW
     real_spectrum = measure.spectrum(real[-WINDOW:]) if enough else None
     charts = [
         drawn(step_sizes(sizes, recipes), PLAYER),

@@ -18,18 +18,18 @@ def diagram(recipe: Recipe) -> str:
     names = ["f1", "f2"] + [f"g{i + 3}" for i in range(shown)]
     parts = [_frame(i, name) for i, name in enumerate(names)]
     parts += [_network(i + 2) for i in range(shown)]
-    if recipe.middle == "lstm":
+    if recipe.bottleneck == "lstm":
         parts += [_memory(i + 2) for i in range(shown - 1)]
     parts += [_under(i + 2, f"L1 to f{i + 3}") for i in range(shown)]
     judged = judged_windows(recipe, shown) if recipe.gan_weight else []
-    word = "D, in random order" if recipe.judge_shuffle else "D"
+    word = "D, in random order" if recipe.disc_shuffle else "D"
     parts += [_judge(window, level, word) for level, window in enumerate(judged)]
     wide = 20 + STEP * len(names) + (60 if recipe.unroll > shown else 0)
     if recipe.unroll > shown:
         parts.append(_text(wide - 50, ROW + BOX / 2 + 5, f"… g{recipe.unroll + 2}"))
     high = ROW + BOX + 30 + 26 * len(judged) + 6
     said = f"{recipe.unroll} generated frames in training, each from the two before it; " + (
-        f"a discriminator sees {recipe.judge_frames} at once" if recipe.gan_weight else "no discriminator"
+        f"a discriminator sees {recipe.disc_frames} at once" if recipe.gan_weight else "no discriminator"
     )
     return (
         f'<svg viewBox="0 0 {wide} {high}" style="max-width:{wide}px;width:100%" role="img" aria-label="{said}" '
@@ -40,10 +40,10 @@ def diagram(recipe: Recipe) -> str:
 def judged_windows(recipe: Recipe, unrolled: int) -> list[list[int]]:
     """The places (f1 is 0) of the frames in each window that the discriminator sees, from the function that cuts them."""
     places = torch.arange(2 + unrolled, dtype=torch.float32).view(1, -1, 1, 1, 1)
-    context = places[:, 2 - recipe.judge_context : 2] if recipe.judge_context else None
-    if unrolled + recipe.judge_context < recipe.judge_frames:
+    context = places[:, 2 - recipe.disc_context : 2] if recipe.disc_context else None
+    if unrolled + recipe.disc_context < recipe.disc_frames:
         return []
-    cut = windows(places[:, 2:], recipe.judge_frames, recipe.judge_slots, context)
+    cut = windows(places[:, 2:], recipe.disc_frames, recipe.disc_windows, context)
     return [[int(p) for p in window] for window in cut.flatten(1).tolist()]
 
 

@@ -16,7 +16,7 @@ from .garage import Garage, in_turns, number, plain, real_after, told
 from .player import chart, drawn, payload, player
 from .train_tab import KEPT, READY, Training, begun, looks, queued, stopped, under_way
 
-MOST_STEPS = 2000
+MAX_STEPS = 2000
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
             yield READY, gr.skip(), gr.skip()
             if one == other or not {one, other} <= RECIPES.keys():
                 raise RoadtripError("Choose two different versions.")
-            steps = max(1, min(MOST_STEPS, round(number(steps, "how many steps to train"))))
+            steps = max(1, min(MAX_STEPS, round(number(steps, "how many steps to train"))))
             yield from in_turns(_run(garage, film_name, (one, other), steps, seed))
         except RoadtripError as error:
             yield plain(str(error)), gr.skip(), gr.skip()  # it stays on the page when the message has gone
@@ -81,7 +81,7 @@ def build(garage: gr.State, film: gr.Dropdown) -> Part:
         )
         other = gr.Dropdown(list(RECIPES), value="v3-single", label="The other", info="Trained in turn.", min_width=140)
         steps = gr.Number(
-            150, label="Steps", info="Of each of the two.", precision=0, minimum=1, maximum=MOST_STEPS, min_width=110
+            150, label="Steps", info="Of each of the two.", precision=0, minimum=1, maximum=MAX_STEPS, min_width=110
         )
         seed = gr.Number(0, label="Seed", info="Of both.", precision=0, minimum=0, maximum=2**31 - 1, min_width=110)
     with gr.Row():

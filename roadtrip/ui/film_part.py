@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..film import spread
+from ..film import evenly_spaced
 from ..pictures import sheet
 from .garage import ROAD, ROADS, Garage, alone, open_upload, plain, told
 
@@ -32,7 +32,7 @@ def _look(garage: Garage, name: str, gap: str) -> tuple[str, str]:
     if not len(starts):
         return f"{plain(film.describe().sentence())} No three frames in a row are that far apart.", ""
     three = film.clips(starts[len(starts) // 2].view(1), 3)[0]
-    all_of_it = film.frames[spread(film.starts(1, "all"), ON_SHEET)]
+    all_of_it = film.frames[evenly_spaced(film.starts(1, "all"), ON_SHEET)]
     return plain(film.describe().sentence()), "".join(
         [
             _picture(three, 3, "f1 f2 f3, three frames one gap apart: from the first two, the third is to be guessed"),

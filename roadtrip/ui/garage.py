@@ -36,8 +36,8 @@ ROAD = "the rendered road"
 ROADS = {ROAD: "scenery", "another rendered road": "scenery:1", "a third rendered road": "scenery:2"}
 BORROWED = find_spec("spaces") is not None  # a ZeroGPU Space, where a GPU is lent for the length of a call
 SIZE = (72, 128)  # height and width of the films here
-MOST_MODELS, MOST_FILMS = 6, 2  # a visitor keeps, the newest; a film of 16,000 stills is 440 MB
-MOST_PARKED, MOST_BYTES = 32, 2 * 2**30  # garages kept for a reload, and their films
+MAX_MODELS, MAX_FILMS = 6, 2  # a visitor keeps, the newest; a film of 16,000 stills is 440 MB
+MAX_PARKED, MAX_BYTES = 32, 2 * 2**30  # garages kept for a reload, and their films
 T = TypeVar("T")
 
 
@@ -107,13 +107,13 @@ class Garage:
         return shipped(name)
 
     def keep_film(self, film: Film) -> None:
-        _shelve(self.films, film.name, film, MOST_FILMS)
+        _shelve(self.films, film.name, film, MAX_FILMS)
 
     def keep_model(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
         """`instead_of`: what the same run was called when it had fewer steps."""
         if instead_of is not None:
             self.models.pop(instead_of, None)
-        _shelve(self.models, name, model, MOST_MODELS)
+        _shelve(self.models, name, model, MAX_MODELS)
         self.newest, self.learned = name, True
 
     def bytes(self) -> int:
@@ -136,9 +136,7 @@ def park(garage: Garage, secret: str | None) -> tuple[Garage, str]:
         secret = secret if secret in _parked else secrets.token_urlsafe(16)
         garage = _parked.pop(secret, garage)
         _parked[secret] = garage
-        while len(_parked) > MOST_PARKED or (
-            len(_parked) > 1 and sum(g.bytes() for g in _parked.values()) > MOST_BYTES
-        ):
+        while len(_parked) > MAX_PARKED or (len(_parked) > 1 and sum(g.bytes() for g in _parked.values()) > MAX_BYTES):
             _parked.pop(next(iter(_parked)))
     return garage, secret
 

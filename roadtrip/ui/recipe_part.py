@@ -28,7 +28,7 @@ STORY = {
 GROUPS = {
     "width": "The network",
     "unroll": "What the losses see",
-    "judge_frames": "The discriminator",
+    "disc_frames": "The discriminator",
     "batch": "Optimisation",
     "flip": "Augmentation",
 }

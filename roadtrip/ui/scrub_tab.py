@@ -12,9 +12,9 @@ import gradio as gr
 from .. import measure
 from ..checkpoint import load
 from ..errors import RoadtripError
-from ..film import Film, spread
+from ..film import Film, evenly_spaced
 from ..pictures import write
-from ..teacher_forcing import as_float, rollout
+from ..rollout import as_float, rollout
 from .charts import NAMES, error_curves
 from .garage import (
     ROAD,
@@ -109,9 +109,9 @@ def _all(n: int) -> str:
 
 
 def _how_it_moves(y: Any, film: Film) -> str:
-    if len(y) < measure.SHORTEST:
-        return f"A rollout of {measure.SHORTEST} frames or more would be measured for oscillation, too."
-    window = max(measure.SHORTEST, len(y) // 2) // 2 * 2
+    if len(y) < measure.MIN_WINDOW:
+        return f"A rollout of {measure.MIN_WINDOW} frames or more would be measured for oscillation, too."
+    window = max(measure.MIN_WINDOW, len(y) // 2) // 2 * 2
     try:
         o = measure.oscillation(y[-window:], measure.film_windows(film, window))
     except RoadtripError as error:
@@ -145,7 +145,7 @@ def strip_of(garage: Garage, model_name: str, film_name: str) -> Any:
 def _strip_of(garage: Garage, model_name: str, film_name: str) -> Any:
     model = garage.model(model_name)
     film = garage.film_for(film_name, model)
-    starts = spread(held_out_starts(film, model), ON_STRIP)
+    starts = evenly_spaced(held_out_starts(film, model), ON_STRIP)
     return pictures(film.frames[starts], starts.tolist())
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..evidence import RULED, Group, groups, is_published, median_seed, value_of
+from ..evidence import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
 from ..study import SIZE, STEPS, Row, is_model_of, read_results
-from .charts import MEASURES, clocks, onsets, seeds_of_arms, whole_study
+from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
 from .garage import checkpoints, plain, shipped, shipped_names, told
 from .player import chart, drawn
 
@@ -81,11 +81,11 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
         row = next((r for r in rows if isinstance(wanted, list) and [r["arm"], r["seed"]] == wanted[:2]), None)
         if row is None:
             raise RoadtripError("That dot is no longer there; choose the table again.")
-        numbers = ", ".join(f"{k} {v:.2f}" for k in MEASURES if (v := value_of(row, k)) is not None)
+        numbers = ", ".join(f"{k} {v:.2f}" for k in MEASURES if (v := measure_value(row, k)) is not None)
         said = f"**{plain(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers})."
         name = next((n for n in shipped_names() if is_model_of(shipped(n), row)), None)
         arm = [r for r in rows if r["arm"] == row["arm"]]
-        curves = drawn(onsets(arm)), drawn(clocks(arm))
+        curves = drawn(onsets(arm)), drawn(training_curves(arm))
         if name:
             return f"{said} It is the first model above now.", *curves, name
         return (
@@ -107,10 +107,10 @@ def standing(names: Iterable[str]) -> str:
         row, rows = min(found, key=lambda pair: pair[0]["arm"] != model.provenance["recipe"]["name"])
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = sum(r["verdict"] == row["verdict"] for r in others)
-        ruled = [r for r in others if r["seed"] < RULED]
+        ruled = [r for r in others if r["seed"] < SELECTION_SEEDS]
         why = f"because it ends as “{plain(row['verdict'])}”"
         if row in ruled and median_seed(ruled) == row:
-            why = f"as the median by R of seeds 0 to {RULED - 1}; it ends as “{plain(row['verdict'])}”"
+            why = f"as the median by R of seeds 0 to {SELECTION_SEEDS - 1}; it ends as “{plain(row['verdict'])}”"
         facts = [row["arm"], f"seed {row['seed']}", f"{row['steps']} steps", *filter(None, [row["setting"]])]
         said.append(
             f"*{plain(name)}* is a run of the study below ({plain(', '.join(facts))}), shipped {why} ({alike} of "

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .atomic import whole_file
 from .errors import RoadtripError
-from .files import whole_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,13 +34,13 @@ Report = Callable[[int, int | None, str], None]  # (done, total or None, what is
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "HEIF")  # as PIL calls them
 VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg"}
-MOST_PIXELS = 64e6  # of a decoded picture: a JPEG is decoded scaled down and may be far larger on disk
-MOST_FRAMES = 100_000
-MOST_SECONDS = 3600  # of a video, and of reading it
-MOST_ENTRIES = 100_000  # of a zip
-MOST_BYTES = 64 * 2**30  # of a zip, unpacked
-MOST_BYTES_STILL = 256 * 2**20  # of one of its members
-MOST_RATIO = 200  # unpacked over packed: pictures hardly compress, bombs do
+MAX_PIXELS = 64e6  # of a decoded picture: a JPEG is decoded scaled down and may be far larger on disk
+MAX_FRAMES = 100_000
+MAX_SECONDS = 3600  # of a video, and of reading it
+MAX_ENTRIES = 100_000  # of a zip
+MAX_BYTES = 64 * 2**30  # of a zip, unpacked
+MAX_BYTES_STILL = 256 * 2**20  # of one of its members
+MAX_RATIO = 200  # unpacked over packed: pictures hardly compress, bombs do
 KEEP_EVERY = 256  # stills after which an import that is killed loses no more than these
 FACTS = np.dtype([("good", "?"), ("time", "S40")])
 
@@ -111,17 +111,17 @@ def _read_zip(path: Path, size: tuple[int, int], report: Report, unfinished: Pat
         raise RoadtripError(f"{path.name} is not a readable zip; pack the stills again.") from None
     with archive:
         members = [m for m in archive.infolist() if not m.is_dir() and "__MACOSX" not in m.filename]
-        if len(members) > MOST_ENTRIES:
-            raise RoadtripError(f"{path.name} holds {len(members)} files; at most {MOST_ENTRIES} are read.")
+        if len(members) > MAX_ENTRIES:
+            raise RoadtripError(f"{path.name} holds {len(members)} files; at most {MAX_ENTRIES} are read.")
         packed, unpacked = (sum(getattr(m, k) for m in members) for k in ("compress_size", "file_size"))
-        if unpacked > MOST_BYTES or unpacked > MOST_RATIO * max(packed, 2**16):
+        if unpacked > MAX_BYTES or unpacked > MAX_RATIO * max(packed, 2**16):
             raise RoadtripError(f"{path.name} would unpack to {unpacked / 2**30:.1f} GB; that is no zip of stills.")
 
         def opener(member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
             def opened() -> IO[bytes]:
                 with archive.open(member) as file:
-                    data = file.read(MOST_BYTES_STILL + 1)
-                if len(data) > MOST_BYTES_STILL:
+                    data = file.read(MAX_BYTES_STILL + 1)
+                if len(data) > MAX_BYTES_STILL:
                     raise OSError("too large")
                 return io.BytesIO(data)
 
@@ -152,7 +152,7 @@ def _read_stills(
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     Image.init()
     heic = _register_heic() if any(name.lower().endswith((".heic", ".heif")) for name, _ in stills) else True
-    stills = stills[:MOST_FRAMES]
+    stills = stills[:MAX_FRAMES]
     so_far = _SoFar(len(stills), size, unfinished)
     frames, facts = so_far.frames, so_far.facts
 
@@ -262,7 +262,7 @@ def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, byt
 
 
 def _refuse_huge(image: Image) -> None:
-    if image.size[0] * image.size[1] > MOST_PIXELS:
+    if image.size[0] * image.size[1] > MAX_PIXELS:
         raise RoadtripError(f"A picture of {image.size[0]}×{image.size[1]} pixels is too large.")
 
 
@@ -316,17 +316,17 @@ def _read_video(path: Path, size: tuple[int, int], report: Report) -> Footage:
                 raise RoadtripError(f"{path.name} has no video in it; give a video or a folder of stills.")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            if stream.width * stream.height > MOST_PIXELS:
+            if stream.width * stream.height > MAX_PIXELS:
                 raise RoadtripError(f"{path.name} is {stream.width}×{stream.height}; convert it to at most 8K.")
             fps = float(stream.average_rate or stream.guessed_rate or 25)
             total = stream.frames or None
-            if (total or 0) > MOST_FRAMES or (container.duration or 0) / 1e6 > MOST_SECONDS:
-                raise RoadtripError(f"{path.name} is too long; cut it to at most {MOST_SECONDS // 60} minutes.")
+            if (total or 0) > MAX_FRAMES or (container.duration or 0) / 1e6 > MAX_SECONDS:
+                raise RoadtripError(f"{path.name} is too long; cut it to at most {MAX_SECONDS // 60} minutes.")
             ends_early = False
             try:
                 for frame in container.decode(stream):
                     frames.append(_video_frame(frame, stream, width, height))
-                    if len(frames) >= MOST_FRAMES or monotonic() - began > MOST_SECONDS:
+                    if len(frames) >= MAX_FRAMES or monotonic() - began > MAX_SECONDS:
                         raise RoadtripError(f"{path.name} takes too long to read; cut it into shorter pieces.")
                     if len(frames) % 16 == 0:
                         report(len(frames), total, "reading video")

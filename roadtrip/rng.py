@@ -1,7 +1,7 @@
 """Random numbers that belong to a run, not to the process.
 
 torch's layers, spectral norm and kornia draw from torch's global generator, which any other thread may use meanwhile.
-Inside `drawing_from(generator)` this thread's draws come from the run's own generator instead, and the global one is
+Inside `use_generator(generator)` this thread's draws come from the run's own generator instead, and the global one is
 neither read nor moved: two trainings side by side each give the bits they would give alone.
 """
 
@@ -22,7 +22,7 @@ _DRAWS: frozenset[Callable[..., Any]] = frozenset(
 )
 
 
-class drawing_from(TorchFunctionMode):
+class use_generator(TorchFunctionMode):
     """Context: every torch draw on this thread uses `generator` (of the same device as what is drawn)."""
 
     def __init__(self, generator: torch.Generator):

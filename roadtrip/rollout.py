@@ -11,13 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .cuda_graph import WARMUP_CALLS, CudaGraphed
 from .errors import RoadtripError
-from .graphs import WARM, Recorded
 from .model import NextFrame, State
 
 
 def unroll(
-    model: NextFrame | _RecordedModel,
+    model: NextFrame | _GraphedModel,
     f1: Tensor,
     f2: Tensor,
     steps: int,
@@ -35,7 +35,7 @@ def unroll(
 
     Returns: float [B, steps, 3, H, W] in [0, 1], differentiable through every step.
     """
-    state, frame, generated = model.see(f1, noise), f2, []
+    state, frame, generated = model.observe(f1, noise), f2, []
     for _ in range(steps):
         g, state = model.step(frame, state, noise)
         generated.append(g)
@@ -64,16 +64,16 @@ def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int) -> Tensor:
             f"A rollout starts from two frames of one shape, 3 × H × W with H and W divisible by 8, "
             f"not {tuple(f1.shape[1:])} and {tuple(f2.shape[1:])}."
         )
-    driver = _RecordedModel(model) if device.type == "cuda" and horizon > 2 * WARM else model
+    driver = _GraphedModel(model) if device.type == "cuda" and horizon > 2 * WARMUP_CALLS else model
     return unroll(driver, f1, f2, horizon).clamp(0, 1)
 
 
-class _RecordedModel:
+class _GraphedModel:
     """A model on a GPU for one rollout without gradients: a frame is one launch."""
 
     def __init__(self, model: NextFrame):
-        self.see = model.see
-        self.recorded = Recorded(lambda frame, *state: model.step(frame, state))
+        self.observe = model.observe
+        self.recorded = CudaGraphed(lambda frame, *state: model.step(frame, state))
 
     def step(self, frame: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
         g, state = self.recorded(frame, *state)

@@ -1,4 +1,4 @@
-"""Recorded: a function on a GPU as one launch. A step of a small network is hundreds of kernels, each shorter than it
+"""CudaGraphed: a function on a GPU as one launch. A step of a small network is hundreds of kernels, each shorter than it
 takes to launch; a CUDA graph launches them together.
 
 Knows nothing of models or training.
@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WARM = 3  # calls before one is recorded: optimisers make their state and libraries choose their kernels meanwhile
+WARMUP_CALLS = (
+    3  # calls before one is recorded: optimisers make their state and libraries choose their kernels meanwhile
+)
 
 
-class Recorded:
+class CudaGraphed:
     """A function of tensors on a GPU, recorded as a CUDA graph at its fourth call and replayed from then on.
 
     Called with tensors, None and plain values; for each combination of shapes and values there is a recording of its
@@ -33,7 +35,7 @@ class Recorded:
     def __call__(self, *arguments: Any) -> Any:
         kind = tuple((a.shape, a.dtype) if isinstance(a, Tensor) else a for a in arguments)
         self.calls[kind] += 1
-        if self.calls[kind] <= WARM:
+        if self.calls[kind] <= WARMUP_CALLS:
             return self._beside(arguments)
         if kind not in self.recordings:
             self.recordings[kind] = self._record(arguments)
