@@ -46,7 +46,7 @@ def save(path: str | Path, run: NextFrame | Progress, resumable: bool = False) -
     """Writes a checkpoint folder, each of its files whole or not at all.
 
     Args:
-        path: the folder; made if it isn't there, files in it that aren't a checkpoint's stay as they are.
+        path: the folder; made if it isn't there. A checkpoint in it is replaced, other files stay as they are.
         run: a model, or the Progress of a training.
         resumable: write train-state.safetensors too (optimisers, discriminator, EMA, random states); needs a Progress.
     Returns: the folder. Raises RoadtripError where it cannot be written.
@@ -66,6 +66,8 @@ def save(path: str | Path, run: NextFrame | Progress, resumable: bool = False) -
         tensors, facts = run.state()
         with whole_file(path / STATE) as file:
             save_file(_plain(tensors), file, metadata={"facts": json.dumps(facts)})
+    else:
+        (path / STATE).unlink(missing_ok=True)  # of an older run: to resume it beside this model would go unnoticed
     return path
 
 

@@ -31,6 +31,8 @@ MIN_WINDOW = 16  # frames an oscillation can be read from
 LAGS = range(1, 9)
 METHODS = ("model", "copy_last", "linear", "mean_frame")
 N_STARTS = 8  # evenly spaced starts whose median is a run's R, N, S, B
+HORIZON, HORIZONS = 64, (1, 4, 16)  # of rollouts; of errors in tables
+HELD_OUT = 0.2  # share of each drive
 
 
 # --- error of one frame against another -------------------------------------------------------------------------------
