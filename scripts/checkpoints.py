@@ -69,10 +69,12 @@ def main() -> None:
             wanted[name] = row
     for made in study([*dict.fromkeys(map(job_of, wanted.values()))], runs):
         key = key_of(made)
-        for name, row in wanted.items():
-            if key_of(row) == key:
-                rt.save(home / name, rt.load(runs / job_of(row).folder(key)))
-                print(f"{name}: {made['arm']}, seed {made['seed']}, R {made['R']}, {made['verdict']}", flush=True)
+        names = [name for name, row in wanted.items() if key_of(row) == key]
+        if not names:
+            parser.exit(2, f"The film called {made['film']} is not the table's; study it again.\n")
+        for name in names:
+            rt.save(home / name, rt.load(runs / job_of(made).folder(key)))
+            print(f"{name}: {made['arm']}, seed {made['seed']}, R {made['R']}, {made['verdict']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ arms: the recipes that are compared. rows: one run's key and row, and results fi
 them, in processes or on Ray. analysis: medians, shares and exact tests. Independent of prose, figures and any UI.
 """
 
-from ..measure import HELD_OUT, HORIZON, HORIZONS
+from ..measure import HORIZON
 from .arms import ARMS
 from .pool import VECTORS, plan, study
 from .rows import (
@@ -24,28 +24,3 @@ from .rows import (
     write_results,
 )
 from .running import run
-
-__all__ = [
-    "ARMS",
-    "HELD_OUT",
-    "HORIZON",
-    "HORIZONS",
-    "PUBLISHED",
-    "SIZE",
-    "STEPS",
-    "VECTORS",
-    "Job",
-    "Key",
-    "Row",
-    "add_rows",
-    "film_and_gap",
-    "is_model_of",
-    "job_of",
-    "key_of",
-    "plan",
-    "read_results",
-    "run",
-    "study",
-    "to_json",
-    "write_results",
-]

@@ -71,8 +71,10 @@ def groups(rows: list[Row]) -> list[Group]:
     answer = []
     for ((film, _), steps, size, setting, arm), members in gathered.items():  # type: ignore[misc]
         verdicts = Counter(row["verdict"] for row in members).most_common()
-        known = {k: [measure_value(row, k) for row in members] for k in MEASURES}
-        spread = {k: _spread([v for v in values if v is not None]) for k, values in known.items()}
+        spread: dict[str, Spread | None] = {}
+        for measure in MEASURES:
+            values = [v for row in members if (v := measure_value(row, measure)) is not None]
+            spread[measure] = (statistics.median(values), min(values), max(values)) if values else None
         seeds = tuple(sorted(row["seed"] for row in members))
         answer.append(Group(arm, film, setting, steps, size, seeds, tuple(verdicts), spread))  # type: ignore[arg-type]
     return answer
@@ -230,7 +232,3 @@ def _check_name(name: str, choices: tuple[str, ...], what: str) -> None:
 def is_periodic(verdict: str) -> bool:
     """Whether a verdict says that a rollout repeats itself: oscillates, or cycles through 3 to 8 pictures."""
     return verdict == "oscillates" or verdict.endswith("-cycle")
-
-
-def _spread(values: list[float]) -> Spread | None:
-    return (statistics.median(values), min(values), max(values)) if values else None

@@ -127,7 +127,7 @@ class Job:
     def film_name(self) -> str:
         """What tables call the film: its name without folder and ending, and the gap where one is asked for."""
         source, gap = film_and_gap(self.film)
-        if not _is_scenery(source):
+        if source.split(":")[0] != "scenery" or _exists(source):
             path = Path(source)
             name = (path.stem if path.is_file() else path.name) or path.resolve().name
             source = name.replace(":", "-")
@@ -169,10 +169,6 @@ def film_and_gap(text: str) -> tuple[str, str | None]:
     return (text, None) if source == "scenery" else (source, gap)
 
 
-def _is_scenery(source: str) -> bool:
-    return source.split(":")[0] == "scenery" and not _exists(source)
-
-
 def _exists(path: str) -> bool:
     # unlike Path's, these never raise: not for a name that is too long, nor for a user that is not there
     return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111
@@ -201,16 +197,11 @@ def is_model_of(model: NextFrame, row: Row) -> bool:
     arm of its own and as another arm with a setting."""
     facts = model.provenance
     film = facts.get("film", {})
-    return (
-        (facts.get("seed"), facts.get("step")) == (row["seed"], row["steps"])
-        and (film.get("fingerprint"), film.get("gap")) == (row["fingerprint"], row["gap"])
-        and unnamed(facts["recipe"]) == unnamed(row["recipe"])
-    )
-
-
-def unnamed(recipe: dict[str, Any]) -> Recipe:
-    """A recipe, of its dict, without its name, which trains nothing."""
-    return replace(Recipe.from_dict(recipe), name="")
+    seen = facts.get("seed"), facts.get("step"), film.get("fingerprint"), film.get("gap")
+    if seen != (row["seed"], row["steps"], row["fingerprint"], row["gap"]):
+        return False
+    recipe = Recipe.from_dict(row["recipe"])
+    return replace(Recipe.from_dict(facts["recipe"]), name=recipe.name) == recipe
 
 
 def read_results(path: str | Path) -> list[Row]:
