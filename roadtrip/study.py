@@ -75,7 +75,7 @@ def _arms() -> dict[str, Recipe]:
         "cure-noise": replace(pair, context_noise=0.1),
         "cure-8bit": replace(pair, feedback="8-bit"),
         "cure-detached": replace(pair, feedback="detached"),
-        "cure-r1": replace(pair, r1_weight=10.0),
+        "cure-r1": replace(pair, r1_weight=1.0),
         "cure-spectral": replace(pair, spectral=True),
         "cure-lstm": replace(pair, bottleneck="lstm", depth=3),
         "cure-pingpong": replace(pair, pingpong_weight=pair.l1_weight / 2),
