@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,7 @@ from .errors import RoadtripError
 VERSION = 1  # of the film file
 _MAKERS = ("film", "decode", "scenery")  # modules that a film's pixels depend on
 GAPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
+DIGEST = re.compile("(?:[0-9a-f]{64})?")  # of a fingerprint or an id
 TIME_LAPSE_PSNR = 21.5  # dB that copying the last frame gets where the gap is like a time lapse's
 
 
@@ -45,6 +47,8 @@ class Film:
     drives: the first index of each source; the last share of each is what is held out.
     fingerprint: sha256 over what the film holds; for the rendered road over what it is rendered from.
     skipped: names of what could not be read.
+    drive_ids: what each drive was made from, whatever its size and gap: sha256 over the source's files (see
+        decode.Footage), for the rendered road over VERSION and seed. The fingerprint where none are given.
     """
 
     frames: Tensor
@@ -55,6 +59,11 @@ class Film:
     name: str
     fingerprint: str
     skipped: tuple[str, ...] = ()
+    drive_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.drive_ids:
+            object.__setattr__(self, "drive_ids", (self.fingerprint,) * len(self.drives))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -91,11 +100,31 @@ class Film:
         """
         if part not in ("train", "held_out", "all"):
             raise ValueError(f"no part {part!r}")
-        span, found = self.span(n), [torch.empty(0, dtype=torch.long)]
-        for first, end in zip(self.drives, (*self.drives[1:], len(self.frames))):
-            border = end - int((end - first) * held_out + 1e-9)
+        span, parts = self.span(n), []
+        for first, border, end in self._borders([held_out] * len(self.drives)):
             margin = span if border < end else 0
-            low, high = {"train": (first, border - margin), "held_out": (border, end), "all": (first, end)}[part]
+            parts.append({"train": (first, border - margin), "held_out": (border, end), "all": (first, end)}[part])
+        return self._starts_within(parts, span)
+
+    def unseen_starts(self, n: int, trained: Sequence[tuple[Sequence[str], float]]) -> Tensor:
+        """Every start of a clip of n frames that none of several models has seen in training, int64 [·], ascending.
+
+        trained: for each model the drive_ids of the film it was trained on and the share of each drive it held out. Of
+        a drive that models were trained on, clips count that lie whole in the last share, the smallest of theirs; of
+        any other drive all clips count.
+        """
+        shares = [min([1.0, *(held_out for ids, held_out in trained if i in ids)]) for i in self.drive_ids]
+        return self._starts_within([(border, end) for _, border, end in self._borders(shares)], self.span(n))
+
+    def _borders(self, held_out: Sequence[float]) -> list[tuple[int, int, int]]:
+        """(first, border, end) of each drive: from its border on it is held out, the last share `held_out` of it."""
+        edges = pairwise((*self.drives, len(self.frames)))
+        return [(a, b - int((b - a) * share + 1e-9), b) for (a, b), share in zip(edges, held_out)]
+
+    def _starts_within(self, parts: list[tuple[int, int]], span: int) -> Tensor:
+        """Every start of `span` frames that lie in one of the parts (first, end) and straddle no cut."""
+        found = [torch.empty(0, dtype=torch.long)]
+        for low, high in parts:
             for a, b in self.stretches():
                 a, b = max(a, low), min(b, high)
                 if b - a >= span:
@@ -129,7 +158,8 @@ class Film:
 
         Raises RoadtripError where it can't be written.
         """
-        facts = {k: getattr(self, k) for k in ("cuts", "gap", "fps", "drives", "name", "fingerprint", "skipped")}
+        names = ("cuts", "gap", "fps", "drives", "name", "fingerprint", "skipped", "drive_ids")
+        facts = {k: getattr(self, k) for k in names}
         frames = self.frames.cpu().contiguous()
         try:
             with whole_file(path) as file:
@@ -239,7 +269,8 @@ def _open_path(path: Path, size: tuple[int, int], report: Report, cache: bool) -
         report(0, None, "looking for cuts")
         frames, name = footage.frames, path.stem if path.is_file() else path.resolve().name
         cuts = find_cuts(frames)
-        return Film(frames, cuts, 0, footage.fps, (0,), name, _fingerprint(frames, cuts), footage.skipped)
+        fingerprint = _fingerprint(frames, cuts)
+        return Film(frames, cuts, 0, footage.fps, (0,), name, fingerprint, footage.skipped, (footage.id,))
 
     return _cached(_listing(path), size, read, report, cache)
 
@@ -256,7 +287,8 @@ def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: boo
     def render(_: Path | None) -> Film:
         report(0, None, "rendering the road")
         frames, cuts, gap = scenery.render(seed, size)
-        return Film(frames, cuts, gap, None, (0,), source, fingerprint)
+        drive_id = hashlib.sha256(f"scenery {scenery.VERSION} {seed}".encode()).hexdigest()
+        return Film(frames, cuts, gap, None, (0,), source, fingerprint, (), (drive_id,))
 
     return _cached([fingerprint], size, render, report, cache)
 
@@ -279,6 +311,7 @@ def _join(films: list[Film]) -> Film:
         " + ".join(film.name for film in films),
         hashlib.sha256("".join(film.fingerprint for film in films).encode()).hexdigest(),
         tuple(name for film in films for name in film.skipped),
+        tuple(i for film in films for i in film.drive_ids),
     )
 
 
@@ -485,8 +518,11 @@ def _load(path: Path) -> Film:
         fps = None if facts["fps"] is None else float(facts["fps"])
         if fps is not None and not (math.isfinite(fps) and fps > 0):
             raise ValueError
-        name, fingerprint = str(facts["name"]), str(facts["fingerprint"])
-        return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, tuple(map(str, facts["skipped"])))
+        name, fingerprint, skipped = str(facts["name"]), facts["fingerprint"], tuple(map(str, facts["skipped"]))
+        ids = facts.get("drive_ids") or [fingerprint] * len(drives)  # older files have none
+        if len(ids) != len(drives) or not all(type(i) is str and DIGEST.fullmatch(i) for i in (fingerprint, *ids)):
+            raise ValueError
+        return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
         raise RoadtripError(
             f"{path.name} is not a film of Roadtrip's, or is damaged; import the footage again."
