@@ -535,7 +535,7 @@ def test_unseen_starts_are_those_no_model_was_trained_on():
 def test_opened_again_without_reading(tmp_path, monkeypatch):
     folder = folder_of(tmp_path, slide(10))
     first = rt.open_film(folder, SIZE, gap=1)
-    monkeypatch.setattr("roadtrip.film.read_footage", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("roadtrip.sources.read_footage", lambda *_: pytest.fail("read again"))
     again = rt.open_film(folder, SIZE, gap=2)
     assert torch.equal(first.frames, again.frames) and again.gap == 2 and first.fingerprint == again.fingerprint
 
