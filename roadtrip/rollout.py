@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .cuda_graph import WARMUP_CALLS, CudaGraphed
 from .errors import RoadtripError
+from .frames import as_float
 from .model import NextFrame, State
 
 
@@ -86,8 +87,3 @@ class _GraphedModel:
     ) -> tuple[Tensor, State]:
         g, state = self.graphed(frame, z, *state)
         return g.clone(), state
-
-
-def as_float(frames: Tensor) -> Tensor:
-    """uint8 or float pictures as float32 in [0, 1]."""
-    return frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()

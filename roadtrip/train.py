@@ -23,7 +23,7 @@ from .augment import augment
 from .cuda_graph import CudaGraphed
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
-from .film import Film, evenly_spaced, open_film
+from .film import Film, evenly_spaced
 from .losses import discriminator_loss, generator_loss, pingpong_loss, r1_penalty, reconstruction_loss
 from .measure import baselines, psnr
 from .model import NextFrame
@@ -31,6 +31,7 @@ from .optim import Muon, lr_share, optimizer_step, set_lr
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
 from .rollout import as_float, rollout, unroll
+from .sources import open_film
 
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16

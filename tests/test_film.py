@@ -1,5 +1,6 @@
 """Film: what is read, in which order, where it is cut, what is held out, and what is refused in one sentence."""
 
+import hashlib
 import json
 import pickle
 import random
@@ -7,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import roadtrip as rt
-from roadtrip import reading
+from roadtrip import decode, scenery
 from roadtrip.film import find_cuts
 
 SIZE = (48, 80)
@@ -399,13 +401,141 @@ def test_suggested_gap_is_like_a_time_lapse(tmp_path):
     assert rt.open_film(folder_of(tmp_path, [plain(5)] * 40, "still"), SIZE).gap >= 1
 
 
+# --- which source it is -----------------------------------------------------------------------------------------------
+
+
+def zip_of(path: Path, folder: Path, kind: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"another/place/{file.name}")
+    return path
+
+
+def test_a_source_is_the_same_at_every_size_and_gap_and_wherever_it_lies(tmp_path):
+    folder = folder_of(tmp_path, slide(30))
+    (one,) = rt.open_film(folder, SIZE, gap=1).drive_ids
+    assert len(one) == 64 and one != rt.open_film(folder, SIZE, gap=1).fingerprint
+    films = [rt.open_film(folder, (24, 40), gap=1), rt.open_film(folder, SIZE, gap=3), rt.open_film(folder, SIZE)]
+    films += [rt.open_film(film, (72, 128)).with_gap(2) for film in films]
+    films += [rt.open_film(film.save(tmp_path / f"{i}.film"), (32, 32)) for i, film in enumerate(films)]
+    for i, kind in enumerate((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):
+        films.append(rt.open_film(zip_of(tmp_path / f"{i}.zip", folder, kind), SIZE, gap=1, cache=bool(i)))
+    films.append(rt.open_film(folder.rename(tmp_path / "renamed"), SIZE, gap=1))
+    assert [film.drive_ids for film in films] == [(one,)] * len(films)
+    assert len({film.fingerprint for film in films}) > 1
+
+
+def test_another_source_is_another(tmp_path):
+    """One still changed, one fewer, two in another order; one that is damaged is as good as not there."""
+    folder = folder_of(tmp_path, slide(12))
+    ids = [rt.open_film(folder, SIZE, gap=1).drive_ids]
+    slide(1, 1)[0].save(folder / "frame11.png")
+    ids.append(rt.open_film(folder, SIZE, gap=1).drive_ids)
+    (folder / "frame11.png").unlink()
+    ids.append(rt.open_film(folder, SIZE, gap=1).drive_ids)
+    (folder / "frame11.png").write_bytes(b"damaged")
+    assert rt.open_film(folder, SIZE, gap=1).drive_ids == ids[-1]
+    (folder / "frame0.png").rename(folder / "frame2000.png")
+    ids.append(rt.open_film(folder, SIZE, gap=1).drive_ids)
+    assert len(set(ids)) == 4
+
+
+@pytest.mark.parametrize("at", [0, 2**15, -1])
+def test_a_still_far_larger_than_what_is_looked_at(tmp_path, at):
+    """Uncompressed, so that one byte changes neither its length nor any other byte."""
+    folder = folder_of(tmp_path, [plain(5, (480, 288))] * 3, suffix="bmp")
+    one = rt.open_film(folder, SIZE, gap=1).drive_ids
+    data = bytearray((folder / "frame1.bmp").read_bytes())
+    assert len(data) > 6 * decode.ENDS // 2
+    data[54 if at == 0 else at] ^= 1
+    (folder / "frame1.bmp").write_bytes(data)
+    assert rt.open_film(folder, SIZE, gap=1).drive_ids != one
+
+
+def test_a_video_is_the_same_under_another_name_and_a_resumed_import_too(tmp_path, monkeypatch):
+    video = mp4(tmp_path / "trip.mp4", slide(20))
+    one = rt.open_film(video, SIZE, gap=1)
+    assert rt.open_film(video.rename(tmp_path / "b.mp4"), (24, 40), gap="0.1s").drive_ids == one.drive_ids
+    assert rt.open_film(mp4(tmp_path / "c.mp4", slide(20, 1)), SIZE, gap=1).drive_ids != one.drive_ids
+    folder = folder_of(tmp_path, slide(30))
+    whole = rt.open_film(folder, SIZE, gap=1, cache=False)
+    monkeypatch.setattr("roadtrip.decode.KEEP_EVERY", 10)
+
+    def killed(done, total, note):
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rt.open_film(folder, SIZE, gap=1, progress=killed)
+    assert rt.open_film(folder, SIZE, gap=1).drive_ids == whole.drive_ids
+
+
+def test_joined_films_and_the_road_know_their_sources(tmp_path):
+    a, b = (rt.open_film(folder_of(tmp_path, slide(12, s), str(s)), SIZE, gap=1) for s in (0, 1))
+    joined = rt.open_film([a, b, a], SIZE, gap=1)
+    assert joined.drive_ids == (*a.drive_ids, *b.drive_ids, *a.drive_ids)
+    assert rt.open_film(joined.save(tmp_path / "x.film"), (24, 40)).drive_ids == joined.drive_ids
+    road = hashlib.sha256(f"scenery {scenery.VERSION} 0".encode()).hexdigest()
+    assert {rt.open_film("scenery", size).drive_ids for size in ((16, 16), (16, 24))} == {(road,)}
+    assert rt.open_film("scenery:7", (16, 16)).drive_ids != (road,)
+
+
+def test_a_film_file_from_before_sources_were_known(tmp_path):
+    frames = torch.zeros(10, 3, *SIZE, dtype=torch.uint8)
+    facts = GOOD | {"fingerprint": "ab" * 32, "cuts": [5], "drives": [0, 5]}
+    save_file({"frames": frames}, tmp_path / "x.film", {"film": json.dumps(facts)})
+    assert rt.open_film(tmp_path / "x.film", SIZE).drive_ids == ("ab" * 32,) * 2
+
+
+def test_unseen_starts_by_hand():
+    film = rt.Film(torch.zeros(20, 3, 8, 8, dtype=torch.uint8), (10,), 2, None, (0, 10), "film", "", (), ("a", "b"))
+    everything = [*range(6), *range(10, 16)]
+    assert film.unseen_starts(3, []).tolist() == film.unseen_starts(3, [(("c",), 0.2)]).tolist() == everything
+    assert film.unseen_starts(3, [(("a",), 0.5)]).tolist() == [5, *range(10, 16)]
+    assert film.unseen_starts(3, [(("a",), 0.5), (("b",), 0.6)]).tolist() == [5, 14, 15]
+    assert film.unseen_starts(3, [(("b", "a"), 0.6), (("x", "b"), 0.5)]).tolist() == [4, 5, 15]
+    assert film.unseen_starts(3, [(("a", "b"), 0.0)]).tolist() == []
+    twice = replace(film, drive_ids=("a", "a"))
+    assert twice.unseen_starts(3, [(("a",), 0.5)]).tolist() == [5, 15]
+
+
+def test_unseen_starts_are_those_no_model_was_trained_on():
+    """Against a loop over every start, every model and every frame."""
+    draw = random.Random(0)
+    for _ in range(300):
+        lengths = [draw.randint(1, 60) for _ in range(draw.randint(1, 4))]
+        drives = [sum(lengths[:i]) for i in range(len(lengths))]
+        T, gap, n = sum(lengths), draw.randint(1, 6), draw.randint(1, 4)
+        cuts = tuple(sorted({*drives[1:], *(draw.randrange(1, T) for _ in range(draw.randint(0, 3)) if T > 1)}))
+        ids = tuple(draw.choice("abcd") for _ in drives)
+        frames = torch.zeros(T, 3, 8, 8, dtype=torch.uint8)
+        film = rt.Film(frames, cuts, gap, None, tuple(drives), "film", "", (), ids)
+        shares = [Fraction(k, 10) for k in range(10)]
+        models = [(draw.choices("abcde", k=draw.randint(0, 3)), draw.choice(shares)) for _ in range(draw.randint(0, 3))]
+
+        def unseen(t, models=models, drives=drives, lengths=lengths, ids=ids):
+            (d,) = [d for d, a in enumerate(drives) if a <= t < a + lengths[d]]
+            return all(
+                ids[d] not in known or t >= drives[d] + lengths[d] - int(lengths[d] * share) for known, share in models
+            )
+
+        span = film.span(n)
+        expected = [
+            t
+            for t in range(T - span + 1)
+            if not any(t < c < t + span for c in cuts) and all(unseen(t + k) for k in range(span))
+        ]
+        found = film.unseen_starts(n, [(known, float(share)) for known, share in models])
+        assert found.dtype == torch.int64 and found.tolist() == expected
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
 def test_opened_again_without_reading(tmp_path, monkeypatch):
     folder = folder_of(tmp_path, slide(10))
     first = rt.open_film(folder, SIZE, gap=1)
-    monkeypatch.setattr("roadtrip.film.read_footage", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("roadtrip.sources.read_footage", lambda *_: pytest.fail("read again"))
     again = rt.open_film(folder, SIZE, gap=2)
     assert torch.equal(first.frames, again.frames) and again.gap == 2 and first.fingerprint == again.fingerprint
 
@@ -415,14 +545,14 @@ def test_a_killed_import_goes_on_where_it_was(tmp_path, monkeypatch):
     folder = folder_of(tmp_path, slide(30))
     (folder / "frame7.png").write_bytes(b"no picture")
     whole = rt.open_film(folder, SIZE, gap=1, cache=False)
-    monkeypatch.setattr("roadtrip.reading.KEEP_EVERY", 10)
-    read, seen = reading._read_still, []
+    monkeypatch.setattr("roadtrip.decode.KEEP_EVERY", 10)
+    read, seen = decode._read_still, []
 
     def counted(file, size):
         seen.append(1)
         return read(file, size)
 
-    monkeypatch.setattr("roadtrip.reading._read_still", counted)
+    monkeypatch.setattr("roadtrip.decode._read_still", counted)
 
     def killed(done, total, note):
         if done == 30:
@@ -443,14 +573,14 @@ def test_imports_of_one_folder_at_once_read_it_once(tmp_path, monkeypatch):
     """Two threads stand for two processes: a lock on a file keeps both alike apart."""
     folder = folder_of(tmp_path, slide(30))
     whole = rt.open_film(folder, SIZE, gap=1, cache=False)
-    read, seen, notes = reading._read_still, [], []
+    read, seen, notes = decode._read_still, [], []
 
     def slow(file, size):
         seen.append(1)
         sleep(0.05)
         return read(file, size)
 
-    monkeypatch.setattr("roadtrip.reading._read_still", slow)
+    monkeypatch.setattr("roadtrip.decode._read_still", slow)
     with ThreadPoolExecutor(2) as pool:
         imports = [
             pool.submit(rt.open_film, folder, SIZE, gap=1, progress=lambda *said: notes.append(said[-1])) for _ in "ab"
@@ -527,6 +657,10 @@ DAMAGE = {
     "many frames a second": {"fps": 10**400},
     "another version": {"version": 99},
     "no name": {"name": ...},
+    "a fingerprint that is code": {"fingerprint": "0\nimport os"},
+    "too many ids": {"drive_ids": ["0" * 64] * 2},
+    "an id that is code": {"drive_ids": ["0" * 64 + "\n"]},
+    "an id of a number": {"drive_ids": [5]},
 }
 
 

@@ -1,43 +1,18 @@
-"""Frames to files: mp4, gif, webp, a png strip, a contact sheet. Knows nothing of models or films."""
+"""Frames to files: mp4, gif, webp, a png strip. Independent of models and films."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from .atomic import whole_file
 from .errors import RoadtripError
-from .rollout import as_float
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from .frames import images, sheet, to_bytes
 
 FORMATS = (".mp4", ".gif", ".webp", ".png")
-
-
-def to_bytes(frames: Tensor, scale: int = 1) -> Tensor:
-    """Pictures as rows of bytes: uint8 or float [0, 1], [T, 3, H, W] → uint8 [T, scale·H, scale·W, 3] on the CPU.
-    Pixels are repeated, never smoothed: what a network drew stays visible."""
-    pixels = (as_float(frames) * 255).round().to(torch.uint8).cpu().permute(0, 2, 3, 1)
-    return pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2).contiguous()
-
-
-def images(frames: Tensor, scale: int = 1) -> list[Image]:
-    """Frames [T, 3, H, W] as a list of PIL images."""
-    from PIL import Image
-
-    return [Image.fromarray(pixels.numpy()) for pixels in to_bytes(frames, scale)]
-
-
-def sheet(frames: Tensor, columns: int, scale: int = 1) -> Image:
-    """Frames [T, 3, H, W] as one picture, row by row, two pixels apart."""
-    from torchvision.utils import make_grid
-
-    return images(make_grid(as_float(frames), nrow=columns, padding=2)[None], scale)[0]
 
 
 def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3, quality: int | None = None) -> Path:
