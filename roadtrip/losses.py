@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .measure import l1
+from .frames import l1
 
 
 def reconstruction_loss(fake: Tensor, real: Tensor) -> Tensor:

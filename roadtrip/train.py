@@ -23,14 +23,15 @@ from .augment import augment
 from .cuda_graph import CudaGraphed
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
+from .evaluation import HELD_OUT, baselines
 from .film import Film, evenly_spaced
+from .frames import as_float, psnr
 from .losses import discriminator_loss, generator_loss, pingpong_loss, r1_penalty, reconstruction_loss
-from .measure import baselines, psnr
 from .model import NextFrame
 from .optim import Muon, lr_share, optimizer_step, set_lr
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
-from .rollout import as_float, rollout, unroll
+from .rollout import rollout, unroll
 from .sources import open_film
 
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
@@ -77,7 +78,7 @@ def train(
     seconds: float | None = None,
     steps: int | None = None,
     seed: int = 0,
-    held_out: float = 0.2,
+    held_out: float = HELD_OUT,
     resume: Progress | str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: str = "auto",

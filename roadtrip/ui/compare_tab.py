@@ -136,7 +136,7 @@ def _two(value: float | None) -> str:
 
 def manner(o: measure.Oscillation) -> str:
     """A verdict and a sharpness, in words with their numbers."""
-    step = f"{o.step_ratio:.2f} of a real step a frame"
+    step = "beside film that stands still" if o.step_ratio is None else f"{o.step_ratio:.2f} of a real step a frame"
     moves = {
         "frozen": f"stands still ({step})",
         "oscillates": f"flips: every second frame goes back to the one before (R {_two(o.return_ratio)}, {step})",
@@ -145,6 +145,8 @@ def manner(o: measure.Oscillation) -> str:
         "switches between two modes": f"stays in one of two pictures, then in the other (B {_two(o.two_mode_share)})",
     }.get(o.verdict, f"comes back every {o.period} frames, {step}")
     sharp = o.sharpness_ratio
+    if sharp is None:
+        return moves
     if sharp < 0.8:
         return f"{moves}, blurred to {sharp:.2f} of real sharpness"
     if sharp > 1.5:

@@ -117,10 +117,11 @@ def _how_it_moves(y: Any, film: Film) -> str:
         o = measure.oscillation(y[-window:], measure.film_windows(film, window))
     except RoadtripError as error:
         return plain(str(error))
+    S = "–" if o.step_ratio is None else f"{o.step_ratio:.2f}"
     R = "undefined" if o.return_ratio is None else f"{o.return_ratio:.2f}"
     return (
         f"Its last {window} frames: **{o.verdict}**. R {R} (D(2)/D(1): near 0 in a two-cycle), N {o.nyquist_excess:.2f} "
-        f"(alternation: 1 in noise, {window // 2} at most), S {o.step_ratio:.2f} (step beside a real one)."
+        f"(alternation: 1 in noise, {window // 2} at most), S {S} (step beside a real one)."
     )
 
 
