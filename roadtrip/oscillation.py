@@ -288,8 +288,7 @@ def median_oscillation(each: list[Oscillation]) -> Oscillation:
         return statistics.median(known) if known else None
 
     first = next(o for o in each if o.verdict == verdict)
-    scalars = {
-        f: median([getattr(o, f) for o in each]) for f in ROW.values() if f not in ("period", "verdict", "lag_profile")
-    }
+    scalars = set(ROW.values()) - {"period", "verdict", "lag_profile"}
+    medians = {field: median([getattr(o, field) for o in each]) for field in scalars}
     profile = tuple(median([o.lag_profile[i] for o in each]) for i in range(len(LAGS)))
     return replace(first, lag_profile=profile, **medians)
