@@ -24,7 +24,7 @@ from .atomic import whole_file
 from .errors import RoadtripError
 from .frames import as_float, psnr
 
-VERSION = 1  # of the film file
+VERSION = 1  # of the film file, where films are saved
 GAPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
 DIGEST = re.compile("(?:[0-9a-f]{64})?")  # of a fingerprint or an id
 TIME_LAPSE_PSNR = 21.5  # dB that copying the last frame gets where the gap is like a time lapse's
