@@ -107,11 +107,17 @@ class Film:
         a drive that models were trained on, clips count that lie whole in the last share, the smallest of theirs; of
         any other drive all clips count.
         """
-        shares = [min([1.0, *(held_out for ids, held_out in trained if i in ids)]) for i in self.drive_ids]
+        shares = [min((held_out for ids, held_out in trained if i in ids), default=1.0) for i in self.drive_ids]
         return self._starts_within([(border, end) for _, border, end in self._borders(shares)], self.span(n))
 
     def _borders(self, held_out: Sequence[float]) -> list[tuple[int, int, int]]:
-        """(first, border, end) of each drive: from its border on it is held out, the last share `held_out` of it."""
+        """(first, border, end) of each drive: from its border on it is held out, the last share `held_out` of it.
+
+        Raises RoadtripError for a share outside 0 … 1.
+        """
+        for share in held_out:
+            if not 0 <= share <= 1:
+                raise RoadtripError(f"A share of {share} can't be held out; it must be from 0 to 1.")
         edges = pairwise((*self.drives, len(self.frames)))
         return [(a, b - int((b - a) * share + 1e-9), b) for (a, b), share in zip(edges, held_out)]
 
@@ -155,13 +161,8 @@ class Film:
         names = ("cuts", "gap", "fps", "drives", "name", "fingerprint", "skipped", "drive_ids")
         facts = {k: getattr(self, k) for k in names}
         frames = self.frames.cpu().contiguous()
-        try:
-            with whole_file(path) as file:
-                save_file({"frames": frames}, file, {"film": json.dumps(facts | {"version": VERSION})})
-        except (SafetensorError, OSError):
-            raise RoadtripError(
-                f"Cannot write {Path(path).name}; check that it is no folder and that the disk is not full."
-            ) from None
+        with whole_file(path) as file:
+            save_file({"frames": frames}, file, {"film": json.dumps(facts | {"version": VERSION})})
         return Path(path)
 
 

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 import roadtrip as rt
 from roadtrip import decode, scenery, sources
-from roadtrip.film import find_cuts
+from roadtrip.film import evenly_spaced, find_cuts
 from roadtrip.frames import sharpness
 
 SIZE = (48, 80)
@@ -385,6 +385,33 @@ def test_scenery_holds_out_whole_drives():
     assert len(film.cuts) == 4
     assert film.starts(1, "held_out").min() == film.cuts[-1]
     assert film.starts(3, "train").max() + 2 * film.span(3) == film.cuts[-1]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.01, 5, float("nan"), float("inf")])
+def test_no_more_than_a_whole_drive_is_held_out(share):
+    frames = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
+    film = rt.Film(frames, (10,), 1, None, (0, 10), "film", "", (), ("a", "b"))
+    for call in (lambda: film.starts(2, "held_out", share), lambda: film.unseen_starts(2, [("b", share)])):
+        with pytest.raises(rt.RoadtripError, match="must be from 0 to 1"):
+            call()
+    assert film.starts(10, "held_out", 1).tolist() == [0, 10] and not len(film.starts(1, "train", 1))
+
+
+@pytest.mark.parametrize("T", range(3, 10))
+@pytest.mark.parametrize("still", [True, False])
+def test_films_of_three_to_nine_frames(tmp_path, T, still):
+    """Nothing may be held out, nothing may move: numbers stay finite and nothing is raised."""
+    pictures = [plain(7)] * T if still else [p for s in range(T) for p in slide(1, s)]
+    film = rt.open_film(folder_of(tmp_path, pictures), SIZE)
+    summary = film.describe()
+    assert film.gap == summary.suggested_gap == 1 and 0 <= summary.copy_last_psnr <= 100 and "dB" in summary.sentence()
+    assert not still or summary.copy_last_psnr == 100
+    for n in (1, 2, 3, T, T + 1):
+        for share in (0, 0.01, 0.2, 1):
+            border = T - int(T * share)
+            starts = film.starts(n, "held_out", share)
+            assert starts.tolist() == [t for t in film.starts(n, "all").tolist() if t >= border]
+            assert film.clips(evenly_spaced(starts, 5), n).shape == (min(5, len(starts)), n, 3, *SIZE)
 
 
 def test_clips_are_a_gap_apart():
