@@ -10,23 +10,32 @@ from torch import Tensor
 
 from .atomic import whole_file
 from .errors import RoadtripError
-from .frames import images, sheet, to_bytes
+from .frames import images, one_film, sheet, to_bytes
 
 FORMATS = (".mp4", ".gif", ".webp", ".png")
+MAX_SIDE = 16383  # pixels that webp and h264 hold
 
 
 def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3, quality: int | None = None) -> Path:
-    """Writes frames [T, 3, H, W] as what the name ends in: .mp4, .gif, .webp or .png (a strip of all).
+    """Writes frames as what the name ends in: .mp4, .gif, .webp or .png (a strip of all).
 
+    frames: uint8 or float in [0, 1], [T, 3, H, W], or the [1, T, 3, H, W] of one rollout.
     quality: of .webp, 0 … 100; None is lossless.
-    Raises RoadtripError for another ending, a rate outside 0.1 … 120 or a scale outside 1 … 16.
+    Raises RoadtripError for another ending, what frames.one_film refuses, a rate outside 0.1 … 120, a scale outside
+    1 … 16 or one that makes a side longer than MAX_SIDE, and where the file can't be written.
     """
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in FORMATS:
         raise RoadtripError(f"Can't write {path.name}; name it {', '.join('x' + f for f in FORMATS)}.")
-    if not (0.1 <= fps <= 120 and 1 <= scale <= 16):
+    if not (isinstance(fps, (int, float)) and 0.1 <= fps <= 120 and scale in range(1, 17)):
         raise RoadtripError("Choose 0.1 to 120 frames a second and a scale from 1 to 16.")
+    if not (quality is None or quality in range(101)):
+        raise RoadtripError("Choose a quality from 0 to 100, or None for lossless.")
+    frames = one_film(frames)
+    height, width = (scale * n for n in frames.shape[-2:])
+    if (kind != ".png" and max(height, width) > MAX_SIDE) or (kind == ".mp4" and min(height, width) < 2):
+        raise RoadtripError(f"Frames of {width}×{height} can't be written; choose another scale.")
     with whole_file(path) as file:
         if kind == ".mp4":
             _write_mp4(file, to_bytes(frames, scale), fps)

@@ -24,7 +24,7 @@ from .atomic import whole_file
 from .errors import RoadtripError
 from .frames import as_float, psnr
 
-VERSION = 1  # of the film file
+VERSION = 1  # of the film file, where films are saved
 GAPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
 DIGEST = re.compile("(?:[0-9a-f]{64})?")  # of a fingerprint or an id
 TIME_LAPSE_PSNR = 21.5  # dB that copying the last frame gets where the gap is like a time lapse's
@@ -107,11 +107,17 @@ class Film:
         a drive that models were trained on, clips count that lie whole in the last share, the smallest of theirs; of
         any other drive all clips count.
         """
-        shares = [min([1.0, *(held_out for ids, held_out in trained if i in ids)]) for i in self.drive_ids]
+        shares = [min((held_out for ids, held_out in trained if i in ids), default=1.0) for i in self.drive_ids]
         return self._starts_within([(border, end) for _, border, end in self._borders(shares)], self.span(n))
 
     def _borders(self, held_out: Sequence[float]) -> list[tuple[int, int, int]]:
-        """(first, border, end) of each drive: from its border on it is held out, the last share `held_out` of it."""
+        """(first, border, end) of each drive: from its border on it is held out, the last share `held_out` of it.
+
+        Raises RoadtripError for a share outside 0 … 1.
+        """
+        for share in held_out:
+            if not 0 <= share <= 1:
+                raise RoadtripError(f"A share of {share} can't be held out; it must be from 0 to 1.")
         edges = pairwise((*self.drives, len(self.frames)))
         return [(a, b - int((b - a) * share + 1e-9), b) for (a, b), share in zip(edges, held_out)]
 
@@ -131,7 +137,7 @@ class Film:
         return self.frames[index.to(self.frames.device)]
 
     def describe(self) -> FilmSummary:
-        """What this film is; looks at no more than a few hundred pairs of frames."""
+        """Facts about the film in plain values; reads at most a few hundred pairs of frames."""
         return FilmSummary(
             self.name,
             len(self.frames),
@@ -155,19 +161,14 @@ class Film:
         names = ("cuts", "gap", "fps", "drives", "name", "fingerprint", "skipped", "drive_ids")
         facts = {k: getattr(self, k) for k in names}
         frames = self.frames.cpu().contiguous()
-        try:
-            with whole_file(path) as file:
-                save_file({"frames": frames}, file, {"film": json.dumps(facts | {"version": VERSION})})
-        except (SafetensorError, OSError):
-            raise RoadtripError(
-                f"Cannot write {Path(path).name}; check that it is no folder and that the disk is not full."
-            ) from None
+        with whole_file(path) as file:
+            save_file({"frames": frames}, file, {"film": json.dumps(facts | {"version": VERSION})})
         return Path(path)
 
 
 @dataclass(frozen=True)
 class FilmSummary:
-    """What a film is, in plain values; copy_last_psnr in dB at the film's gap."""
+    """Facts about a film in plain values; copy_last_psnr in dB at the film's gap."""
 
     name: str
     frames: int
@@ -202,6 +203,10 @@ class FilmSummary:
 
 
 def parse_gap(gap: int | str | None, film: Film) -> int:
+    """The gap in frames, at least 1, of frames or of seconds of video as "0.5s"; None is suggest_gap's.
+
+    Raises RoadtripError for anything else.
+    """
     if gap is None:
         return suggest_gap(film)
     text = str(gap).strip().lower()
@@ -218,12 +223,13 @@ def parse_gap(gap: int | str | None, film: Film) -> int:
             raise
         frames = 0
     if frames < 1:
-        raise RoadtripError(f"{gap!r} is no gap; give frames as 8, or seconds of video as 0.5s.")
+        raise RoadtripError(f"{gap!r} is not a gap; give frames as 8, or seconds of video as 0.5s.")
     return frames
 
 
 def copy_last_psnr(film: Film, most: int = 200) -> float:
-    """How far copying the last frame gets: the mean PSNR in dB of frames one gap apart, over at most `most` pairs."""
+    """Mean PSNR in dB of copying the last frame: of frames one gap apart, over at most `most` pairs. 100 where frames
+    are equal, 0 where there are no pairs."""
     starts = film.starts(2, "all")
     if not len(starts):
         return 0.0
@@ -232,7 +238,7 @@ def copy_last_psnr(film: Film, most: int = 200) -> float:
 
 
 def evenly_spaced(starts: Tensor, most: int) -> Tensor:
-    """`most` of these starts, evenly spaced, first and last among them; all where there are no more."""
+    """At most `most` of these starts (int64 [·]), evenly spaced, first and last among them; all where they are fewer."""
     return starts[torch.linspace(0, len(starts) - 1, min(most, len(starts))).round().long()]
 
 
@@ -280,6 +286,7 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
 
 
 def fingerprint_of(frames: Tensor, cuts: Iterable[int]) -> str:
+    """sha256 over shape, cuts and every byte of the frames, 64 hexadecimal digits."""
     digest = hashlib.sha256(json.dumps([list(frames.shape), list(cuts)]).encode())
     for chunk in frames.split(256):
         digest.update(chunk.cpu().contiguous().numpy())
@@ -287,13 +294,14 @@ def fingerprint_of(frames: Tensor, cuts: Iterable[int]) -> str:
 
 
 def is_film_file(path: Path) -> bool:
-    """safetensors begins with the length of its JSON header."""
+    """Whether a file begins as safetensors does: with the length of its JSON header."""
     with path.open("rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**24
 
 
 def load_film(path: Path) -> Film:
+    """The film that Film.save wrote, its frames mapped into memory. Raises RoadtripError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["film"])
@@ -316,6 +324,4 @@ def load_film(path: Path) -> Film:
             raise ValueError
         return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
-        raise RoadtripError(
-            f"{path.name} is not a film of Roadtrip's, or is damaged; import the footage again."
-        ) from None
+        raise RoadtripError(f"{path.name} is not a film file, or is damaged; import the footage again.") from None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .errors import RoadtripError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -34,10 +36,35 @@ def images(frames: Tensor, scale: int = 1) -> list[Image]:
 
 
 def sheet(frames: Tensor, columns: int, scale: int = 1) -> Image:
-    """Frames [T, 3, H, W] as one picture, row by row, two pixels apart."""
+    """Frames as one picture, row by row, two pixels apart; see one_film. Raises RoadtripError."""
     from torchvision.utils import make_grid
 
-    return images(make_grid(as_float(frames), nrow=columns, padding=2)[None], scale)[0]
+    if not (isinstance(columns, int) and columns >= 1):
+        raise RoadtripError(f"A sheet can't have {columns} columns; choose at least 1.")
+    return images(make_grid(as_float(one_film(frames)), nrow=columns, padding=2)[None], scale)[0]
+
+
+def one_film(frames: Tensor) -> Tensor:
+    """Frames that can be shown: uint8 or float in [0, 1], [T, 3, H, W] or one rollout [1, T, 3, H, W] → [T, 3, H, W].
+
+    Raises RoadtripError for anything else: no frames, several rollouts, another type, values outside [0, 1] or NaN.
+    """
+    wanted = "give uint8 or float in [0, 1], of shape [T, 3, H, W]."
+    if not isinstance(frames, Tensor):
+        raise RoadtripError(f"Frames can't be a {type(frames).__name__}; {wanted}")
+    if frames.dim() == 5 and len(frames) != 1:
+        raise RoadtripError(f"These are {len(frames)} rollouts; give one, as frames[0].")
+    if frames.dim() == 5:
+        frames = frames[0]
+    if frames.dim() != 4 or frames.shape[1] != 3:
+        raise RoadtripError(f"Frames can't have the shape {list(frames.shape)}; {wanted}")
+    if not frames.numel():
+        raise RoadtripError(f"There are no frames to show in {list(frames.shape)}; {wanted}")
+    if frames.dtype != torch.uint8 and not frames.is_floating_point():
+        raise RoadtripError(f"Frames can't be {frames.dtype}; {wanted}")
+    if frames.is_floating_point() and not (frames.min() >= 0 and frames.max() <= 1):
+        raise RoadtripError("Frames of floats must lie in [0, 1] and not be NaN; give frames.clamp(0, 1).")
+    return frames
 
 
 def l1(frames: Tensor, real: Tensor) -> Tensor:

@@ -8,21 +8,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from time import time
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .decode import Report, read_footage
 from .errors import RoadtripError
-from .film import VERSION, Film, find_cuts, fingerprint_of, is_film_file, load_film
+from .film import Film, find_cuts, fingerprint_of, is_film_file, load_film
 
-_MAKERS = ("film", "decode", "scenery")  # modules that a film's pixels depend on
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+VERSION = 2  # of what the cache keeps; raise it when decode.py, find_cuts or the film file give anything else
+MAX_UNUSED = 60 * 24 * 3600  # seconds after which a film that nobody opened leaves the cache
+MAX_BYTES = 20 * 10**9  # of the cache: 16,000 frames of 72×128 are 0.44 · 10⁹
+KEPT = re.compile(r"\.?([0-9a-f]{32})(?:-v([0-9]{1,9}))?[-.]")  # names of films, unfinished imports, older locks
 
 
 def open_film(
@@ -35,8 +43,9 @@ def open_film(
     """Opens film.
 
     Args:
-        source: a folder or zip of stills, a video, a film file, "scenery" (or "scenery:7" for seed 7), a Film, or
-            several of these, which become one film with a cut between them.
+        source: a folder or zip of stills, a video, a film file, a Film, or "scenery": the rendered road with seed 0.
+            "scenery:7" is the road with seed 7, never a gap, whatever lies in the working folder (a folder of that
+            name is "./scenery"). Several of these become one film with a cut between them.
         size: (H, W) of the frames, each divisible by 8, 16 … 1024; aspect is kept by a centre crop.
         gap: frames between f1, f2, f3, or seconds of video as "0.5s"; None takes what the source was saved or rendered
             with, or else the gap at which copying the last frame is as good as in a time lapse.
@@ -70,8 +79,8 @@ def _open_one(source: str | Path | Film, size: tuple[int, int], report: Report, 
     if not str(source).strip():
         raise RoadtripError("No film was given; give a folder of stills, a zip, a video or scenery.")
     try:
-        if str(source).split(":")[0] == "scenery" and not Path(source).exists():
-            return _open_scenery(str(source), size, report, cache)
+        if isinstance(source, str) and source.partition(":")[0] == "scenery":
+            return _open_scenery(source, size, report, cache)
         return _open_path(Path(source), size, report, cache)
     except OSError as error:
         name = Path(source).name
@@ -101,26 +110,23 @@ def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: boo
 
     _, _, tail = source.partition(":")
     if tail and not (tail.isdecimal() and len(tail) < 19):
-        raise RoadtripError(f"{source!r} is no scenery; write scenery, or scenery:7 for seed 7.")
+        raise RoadtripError(f"{source!r} is not scenery; write scenery, or scenery:7 for seed 7.")
     seed = int(tail or 0)
+    name = f"scenery:{seed}" if seed else "scenery"  # one name a road: it is kept under its first
     fingerprint = scenery.fingerprint(seed, size)
 
     def render(_: Path | None) -> Film:
         report(0, None, "rendering the road")
         frames, cuts, gap = scenery.render(seed, size)
         drive_id = hashlib.sha256(f"scenery {scenery.VERSION} {seed}".encode()).hexdigest()
-        return Film(frames, cuts, gap, None, (0,), source, fingerprint, (), (drive_id,))
+        return Film(frames, cuts, gap, None, (0,), name, fingerprint, (), (drive_id,))
 
     return _cached([fingerprint], size, render, report, cache)
 
 
 def _join(films: list[Film]) -> Film:
-    """Several films as one, a cut between them. Their own gap holds where they agree."""
-    sizes = {film.size for film in films}
-    assert len(sizes) == 1
-    offsets = [0]
-    for film in films:
-        offsets.append(offsets[-1] + len(film.frames))
+    """Several films of one size as one, a cut between them; it has their gap and rate where they agree."""
+    offsets = [*accumulate((len(film.frames) for film in films), initial=0)]
     cuts = {offset + c for film, offset in zip(films, offsets) for c in film.cuts} | set(offsets[1:-1])
     rates, gaps = {film.fps for film in films}, {film.gap for film in films}
     return Film(
@@ -153,7 +159,7 @@ def _resized(film: Film, size: tuple[int, int]) -> Film:
 
 
 def _listing(path: Path) -> list[Any]:
-    """What tells one state of a source from another without reading it."""
+    """Path, sizes and times of a source's files: they tell its states apart without reading it."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     facts = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
     return [str(path.resolve()), facts]
@@ -162,16 +168,17 @@ def _listing(path: Path) -> list[Any]:
 def _cached(
     key: list[Any], size: tuple[int, int], make: Callable[[Path | None], Film], report: Report, cache: bool
 ) -> Film:
+    """The film that `make` made before of the same key and size, or makes now, given a folder for an unfinished one."""
     if not cache:
         return make(None)
-    digest = hashlib.sha256(json.dumps([VERSION, _code(), size, key]).encode()).hexdigest()[:32]
     home = Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
-    file = home / "films" / f"{digest}.film"
+    digest = hashlib.sha256(json.dumps([VERSION, size, key]).encode()).hexdigest()[:32]
+    file = home / "films" / f"{digest}-v{VERSION}.film"
     film = _kept(file)
     if film:
         return film
-    with _alone(file.with_suffix(".lock"), report):
-        film = _kept(file)  # made by whoever was waited for
+    with _locked(file, report):
+        film = _kept(file)  # made by the import that was waited for
         if film:
             return film
         unfinished = file.with_suffix(".unfinished")
@@ -182,46 +189,78 @@ def _cached(
         except RoadtripError:
             return film  # nowhere to keep it: go on from memory
         shutil.rmtree(unfinished, ignore_errors=True)
+    with suppress(OSError):
+        _evict(file.parent, digest)
     return film
 
 
 def _kept(file: Path) -> Film | None:
-    if not file.is_file():
-        return None
+    """The film kept in a file, which counts as used now; None where there is none."""
     try:
-        return load_film(file)
+        film = load_film(file)
     except RoadtripError:
-        return None  # a damaged cache is only read again
+        return None  # also a damaged one: the source is only read again
+    with suppress(OSError):
+        os.utime(file)
+    return film
+
+
+def _evict(folder: Path, but: str) -> None:
+    """Removes films and unfinished imports of older versions; those not used for MAX_UNUSED; and, the longest unused
+    first, those that are over MAX_BYTES. Never `but` nor what is being imported. A film that a process has mapped into
+    its memory stays whole there; where a file in use can't be removed (Windows), it stays."""
+    from filelock import Timeout
+
+    kept: dict[str, list[Path]] = {}
+    for path in folder.iterdir():
+        if match := KEPT.match(path.name):
+            kept.setdefault(match[1], []).append(path)
+    found = []
+    for digest, paths in kept.items():
+        with suppress(OSError):  # another process removes it just now
+            stats = [f.stat() for path in paths for f in (path, *path.rglob("*"))]
+            found.append((max(s.st_mtime for s in stats), sum(s.st_size for s in stats), digest, paths))
+    total = sum(size for _, size, _, _ in found)
+    for used, size, digest, paths in sorted(found):
+        older = any(int(KEPT.match(path.name)[2] or 1) < VERSION for path in paths)  # type: ignore[index]
+        if digest == but or not (older or used < time() - MAX_UNUSED or total > MAX_BYTES):
+            continue
+        with suppress(Timeout, OSError, NotImplementedError), _lock(folder, digest).acquire(blocking=False):
+            for path in paths:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            total -= size
+
+
+def _lock(folder: Path, digest: str) -> BaseFileLock:
+    """The lock of a film. There are 256 in all, of empty files that are never removed: to remove a lock that another
+    process has just opened would let two in."""
+    from filelock import FileLock
+
+    return FileLock(folder / f"{digest[:2]}.lock")
 
 
 @contextmanager
-def _alone(lock_file: Path, report: Report) -> Iterator[None]:
-    """One import of a film at a time, whichever threads and processes want it: two would write to the same unfinished
-    folder. Where nothing can be written there is none, and nothing to wait for."""
-    from filelock import FileLock, Timeout
+def _locked(file: Path, report: Report) -> Iterator[None]:
+    """Lets one import of a film run at a time, over all threads and processes: two would write to the same unfinished
+    folder. Where no lock can be written there is no folder to share either, and nothing to wait for."""
+    from filelock import Timeout
 
-    lock: FileLock | None = None
+    lock, writable = _lock(file.parent, file.name), True
     try:
-        lock_file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(lock_file)
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
-        pass  # somebody has it
+        pass  # another import holds it
     except (OSError, NotImplementedError):
-        lock = None
-    while lock and not lock.is_locked:
+        writable = False
+    while writable and not lock.is_locked:
         report(0, None, "waiting for another import of this film")
         with suppress(Timeout):
             lock.acquire(timeout=0.5)
     try:
         yield
     finally:
-        if lock:
-            lock.release()
-
-
-@lru_cache
-def _code() -> str:
-    """A digest of the code that makes films: none that is kept outlives it, or it would be taken for what is made now."""
-    here = Path(__file__).parent
-    return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in _MAKERS)).hexdigest()
+        lock.release()
