@@ -165,7 +165,7 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
-    from .pictures import write
+    from .export import write
     from .rollout import rollout
 
     model = _model(args)
@@ -239,7 +239,7 @@ def _held_out(model: Any) -> float:
 
 
 def _film(args: argparse.Namespace, sources: list[str], model: Any = None) -> Any:
-    from .film import open_film
+    from .sources import open_film
 
     size = _size(args.size) if args.size else tuple(model.architecture["size"]) if model else (72, 128)
     gap = args.gap

@@ -27,7 +27,7 @@ from torch import Tensor
 from .atomic import whole_file
 from .checkpoint import save, versions
 from .errors import RoadtripError
-from .film import Film, evenly_spaced, open_film
+from .film import Film, evenly_spaced
 from .measure import (
     MIN_WINDOW,
     N_STARTS,
@@ -42,6 +42,7 @@ from .measure import (
 from .model import NextFrame
 from .recipes import RECIPES, Recipe, parse_values
 from .rollout import as_float, rollout
+from .sources import open_film
 from .train import Run, best_device
 
 HORIZON, HORIZONS = 64, (1, 4, 16)  # of rollouts; of errors in the table

@@ -23,13 +23,14 @@ from .augment import augment
 from .cuda_graph import CudaGraphed
 from .discriminators import PatchDiscriminator, discriminator_loss, generator_loss, r1_penalty, windows
 from .errors import RoadtripError
-from .film import Film, evenly_spaced, open_film
+from .film import Film, evenly_spaced
 from .measure import baselines, l1, psnr
 from .model import NextFrame
 from .optim import Muon
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
 from .rollout import as_float, rollout, unroll
+from .sources import open_film
 
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import random
 import struct
@@ -11,19 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 
 import av
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image, ImageFile, ImageFilter
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import roadtrip as rt
-from roadtrip import decode, scenery
-from roadtrip.film import find_cuts
+from roadtrip import decode, scenery, sources
+from roadtrip.film import evenly_spaced, find_cuts
+from roadtrip.frames import sharpness
 
 SIZE = (48, 80)
 FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "footage"
@@ -384,6 +387,33 @@ def test_scenery_holds_out_whole_drives():
     assert film.starts(3, "train").max() + 2 * film.span(3) == film.cuts[-1]
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.01, 5, float("nan"), float("inf")])
+def test_no_more_than_a_whole_drive_is_held_out(share):
+    frames = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
+    film = rt.Film(frames, (10,), 1, None, (0, 10), "film", "", (), ("a", "b"))
+    for call in (lambda: film.starts(2, "held_out", share), lambda: film.unseen_starts(2, [("b", share)])):
+        with pytest.raises(rt.RoadtripError, match="must be from 0 to 1"):
+            call()
+    assert film.starts(10, "held_out", 1).tolist() == [0, 10] and not len(film.starts(1, "train", 1))
+
+
+@pytest.mark.parametrize("T", range(3, 10))
+@pytest.mark.parametrize("still", [True, False])
+def test_films_of_three_to_nine_frames(tmp_path, T, still):
+    """Nothing may be held out, nothing may move: numbers stay finite and nothing is raised."""
+    pictures = [plain(7)] * T if still else [p for s in range(T) for p in slide(1, s)]
+    film = rt.open_film(folder_of(tmp_path, pictures), SIZE)
+    summary = film.describe()
+    assert film.gap == summary.suggested_gap == 1 and 0 <= summary.copy_last_psnr <= 100 and "dB" in summary.sentence()
+    assert not still or summary.copy_last_psnr == 100
+    for n in (1, 2, 3, T, T + 1):
+        for share in (0, 0.01, 0.2, 1):
+            border = T - int(T * share)
+            starts = film.starts(n, "held_out", share)
+            assert starts.tolist() == [t for t in film.starts(n, "all").tolist() if t >= border]
+            assert film.clips(evenly_spaced(starts, 5), n).shape == (min(5, len(starts)), n, 3, *SIZE)
+
+
 def test_clips_are_a_gap_apart():
     frames = torch.arange(50, dtype=torch.uint8).view(50, 1, 1, 1).expand(50, 3, 8, 8)
     film = rt.Film(frames, (), 4, None, (0,), "film", "")
@@ -532,10 +562,22 @@ def test_unseen_starts_are_those_no_model_was_trained_on():
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+def test_scenery_is_the_road_whatever_lies_in_the_working_folder(tmp_path, monkeypatch):
+    """scenery:7 is seed 7; a folder of that name is opened by a path."""
+    folder_of(tmp_path, slide(9), "scenery"), folder_of(tmp_path, slide(9), "scenery:7")
+    monkeypatch.chdir(tmp_path)
+    for source, name in (("scenery", "scenery"), ("scenery:7", "scenery:7"), ("scenery:07", "scenery:7")):
+        film = rt.open_film(source, (16, 16))
+        assert len(film.frames) == 1500 and film.gap == scenery.DEFAULT_GAP and film.name == name
+    assert rt.open_film("scenery:0", (16, 16)).drive_ids == rt.open_film("scenery", (16, 16)).drive_ids
+    for source in ("./scenery", Path("scenery"), "./scenery:7", Path("scenery:7")):
+        assert len(rt.open_film(source, (16, 16), gap=1).frames) == 9
+
+
 def test_opened_again_without_reading(tmp_path, monkeypatch):
     folder = folder_of(tmp_path, slide(10))
     first = rt.open_film(folder, SIZE, gap=1)
-    monkeypatch.setattr("roadtrip.film.read_footage", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("roadtrip.sources.read_footage", lambda *_: pytest.fail("read again"))
     again = rt.open_film(folder, SIZE, gap=2)
     assert torch.equal(first.frames, again.frames) and again.gap == 2 and first.fingerprint == again.fingerprint
 
@@ -599,6 +641,116 @@ def test_a_changed_source_or_damaged_cache_is_read_again(tmp_path):
     for file in (tmp_path / "cache" / "films").glob("*.film"):
         file.write_bytes(file.read_bytes()[:100])
     assert len(rt.open_film(folder, SIZE, gap=1).frames) == 11
+
+
+def kept(tmp_path: Path) -> list[str]:
+    """What the cache holds but for its locks."""
+    return sorted(f.name for f in (tmp_path / "cache" / "films").iterdir() if f.suffix != ".lock")
+
+
+def aged(path: Path, days: float) -> Path:
+    for file in (path, *path.rglob("*")):
+        os.utime(file, (time() - days * 86400,) * 2)
+    return path
+
+
+def test_films_unused_for_long_leave_the_cache(tmp_path):
+    """Each import removes what nobody opened for 60 days; opening a film is using it."""
+    folders = [folder_of(tmp_path, slide(6, s), str(s)) for s in range(3)]
+    first = rt.open_film(folders[0], SIZE, gap=1)
+    (name,) = kept(tmp_path)
+    for days in (59, 61):
+        aged(tmp_path / "cache" / "films" / name, days)
+        rt.open_film(folders[1 if days < 60 else 0], SIZE, gap=1)
+        assert name in kept(tmp_path) and len(kept(tmp_path)) == 2
+    before = first.frames.clone()
+    aged(tmp_path / "cache" / "films" / name, 61)
+    rt.open_film(folders[2], SIZE, gap=1)
+    assert name not in kept(tmp_path) and len(kept(tmp_path)) == 2
+    assert torch.equal(first.frames, before)  # whoever has it open keeps it
+
+
+def test_the_longest_unused_films_leave_a_cache_over_its_size(tmp_path, monkeypatch):
+    one = 6 * 3 * SIZE[0] * SIZE[1]  # bytes of a film's frames
+    monkeypatch.setattr("roadtrip.sources.MAX_BYTES", int(2.5 * one))
+    names = []
+    for s, days in enumerate((1, 3, 2, 0)):
+        rt.open_film(folder_of(tmp_path, slide(6, s), str(s)), SIZE, gap=1)
+        (name,) = {*kept(tmp_path)} - {*names}
+        names.append(name)
+        aged(tmp_path / "cache" / "films" / name, days)
+        wanted = [{0}, {0, 1}, {0, 2}, {0, 3}][s]
+        assert kept(tmp_path) == sorted(names[i] for i in wanted)
+    monkeypatch.setattr("roadtrip.sources.MAX_BYTES", one // 2)  # even then the film just made is kept
+    rt.open_film(folder_of(tmp_path, slide(6, 9), "last"), SIZE, gap=1)
+    assert len(kept(tmp_path)) == 1 and kept(tmp_path)[0] not in names
+
+
+def test_what_older_versions_and_dead_imports_left_leaves_the_cache(tmp_path):
+    films = tmp_path / "cache" / "films"
+    a, b, c, d, e = ("0123456789abcdef" * 2, "1" * 32, "2" * 32, "3" * 32, "4" * 32)
+    newer = f"-v{sources.VERSION}"
+    old = [f"{a}.film", f"{a}.lock", f"{b}-v1.film", f".{c}{newer}-ab12.film", f"{d}{newer}.unfinished"]
+    for name in (*old, f"{e}{newer}.unfinished", "notes.txt", "my.film"):
+        file = films / name / "frames" if name.endswith("unfinished") else films / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"12345")
+    for name in (f".{c}{newer}-ab12.film", f"{d}{newer}.unfinished", "notes.txt", "my.film"):
+        aged(films / name, 100)
+    rt.open_film(folder_of(tmp_path, slide(6)), SIZE, gap=1)
+    found = {f.name for f in films.iterdir()}
+    assert not found & set(old) and {f"{e}{newer}.unfinished", "notes.txt", "my.film"} <= found
+
+
+def test_a_film_that_is_being_imported_stays(tmp_path):
+    films = tmp_path / "cache" / "films"
+    films.mkdir(parents=True)
+    for start in ("aa", "bb"):
+        (films / f"{start:0<32}-v1.film").write_bytes(b"12345")
+    with FileLock(films / "aa.lock"):
+        sources._evict(films, "")
+    assert [name[:2] for name in kept(tmp_path) if "-v1" in name] == ["aa"]
+
+
+def test_a_film_that_cannot_be_removed_does_no_harm(tmp_path, monkeypatch):
+    """As on Windows, where a file that is open stays."""
+    films = tmp_path / "cache" / "films"
+    films.mkdir(parents=True)
+    (films / f"{'a' * 32}-v1.film").write_bytes(b"12345")
+
+    def busy(self, missing_ok=False):
+        if "-v1" in self.name:
+            raise PermissionError(13, "in use", str(self))
+        unlink(self, missing_ok)
+
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", busy)
+    assert len(rt.open_film(folder_of(tmp_path, slide(6)), SIZE, gap=1).frames) == 6
+    assert len(kept(tmp_path)) == 2
+
+
+def test_frames_read_are_those_of_this_version(tmp_path):
+    """The cache keeps films by VERSION: whoever changes how a still, a video or a cut is read raises it and puts the
+    new numbers here. Waves finer than a pixel of the film, so that another filter, crop or rounding shows."""
+    y, x = np.mgrid[0:420, 0:640] / 40
+    waves = np.stack([np.sin(9 * x + y * y), np.sin(x * x / 2 + 7 * y), np.sin(x * y)], 2)
+    pictures = [Image.fromarray((waves * k + 128).astype(np.uint8)) for k in (120, 90, 60)]
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    folder = folder_of(tmp_path, pictures)
+    pictures[0].save(folder / "frame3.jpg", quality=95)
+    pictures[1].rotate(90, expand=True).save(folder / "frame4.jpg", quality=95, exif=sideways)
+    Image.fromarray((waves[..., 0] * 32000 + 32768).astype(np.uint16)).save(folder / "frame5.png")
+    video = mp4(tmp_path / "waves.mp4", pictures, 10)
+    found = []
+    for source in (folder, video):
+        x = rt.open_film(source, SIZE, gap=1, cache=False).frames.float()
+        found += [x.mean((1, 2, 3)), x.std((1, 2, 3)), sharpness(x), x[:, 1, :9, :9].mean((1, 2))]
+    assert sources.VERSION == 2
+    expected = [128.4, 128.2, 128.0, 128.3, 128.1, 127.6, 75.6, 56.7, 37.8, 72.8, 54.6, 71.7, 242.9, 182.1, 121.4, 230.5,
+                173.0, 280.5, 127.5, 127.5, 127.6, 127.4, 127.5, 126.5, 126.8, 127.4, 126.9, 57.4, 43.2, 28.7, 173.5,
+                130.1, 86.3, 125.9, 126.3, 126.8]  # fmt: skip
+    assert torch.allclose(torch.cat(found), torch.tensor(expected), rtol=0, atol=0.3)
 
 
 def test_no_cache_and_a_full_disk(tmp_path, monkeypatch):

@@ -15,10 +15,11 @@ from torch.nn.functional import interpolate
 
 from .. import measure
 from ..errors import RoadtripError
+from ..export import write
 from ..film import Film
+from ..frames import as_float
 from ..model import NextFrame
-from ..pictures import write
-from ..rollout import as_float, rollout
+from ..rollout import rollout
 from . import duel_part, study_part
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .garage import (

@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..errors import RoadtripError
 from ..film import evenly_spaced
-from ..pictures import sheet
+from ..frames import sheet
 from .garage import ROAD, ROADS, Garage, alone, open_upload, plain, told
 
 COLUMNS, ON_SHEET = 8, 16  # of the contact sheet

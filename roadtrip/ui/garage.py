@@ -27,9 +27,10 @@ from torch import Tensor
 
 from ..checkpoint import MODEL, load
 from ..errors import RoadtripError
-from ..film import Film, open_film
+from ..film import Film
 from ..model import NextFrame
 from ..recipes import RECIPES
+from ..sources import open_film
 
 ROAD = "the rendered road"
 # what the menus call them, and what open_film does; the shipped models know the first only

@@ -12,9 +12,10 @@ import gradio as gr
 from .. import measure
 from ..checkpoint import load
 from ..errors import RoadtripError
+from ..export import write
 from ..film import Film, evenly_spaced
-from ..pictures import write
-from ..rollout import as_float, rollout
+from ..frames import as_float
+from ..rollout import rollout
 from .charts import NAMES, error_curves
 from .garage import (
     ROAD,
