@@ -70,7 +70,8 @@ class Garage:
 
     films: dict[str, Film] = field(default_factory=dict)
     models: dict[str, NextFrame] = field(default_factory=dict)
-    newest: str | None = None  # the model that was trained last
+    newest: str | None = None  # what the model is called that was trained here last
+    trained: NextFrame | None = None  # that model itself: an uploaded one is never it, whatever its name
     runs: int = 0  # trainings begun, so that each run's name is its own
     training: bool = False
     learned: bool = False  # whether the latest training has kept a model yet
@@ -98,7 +99,7 @@ class Garage:
         smaller = model.size[0] * model.size[1] < SIZE[0] * SIZE[1]  # an uploaded model may ask for any size
         if name in ROADS and smaller:
             film = rendered_road(name, model.size)
-        return film.with_gap(model.provenance["film"]["gap"]) if trained_on(film, model) else film
+        return film.with_gap(model.provenance.film.gap) if trained_on(film, model) else film
 
     def model(self, name: str) -> NextFrame:
         if name in self.models:
@@ -110,11 +111,14 @@ class Garage:
     def keep_film(self, film: Film) -> None:
         _shelve(self.films, film.name, film, MAX_FILMS)
 
-    def keep_model(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
-        """`instead_of`: what the same run was called when it had fewer steps."""
-        if instead_of is not None:
-            self.models.pop(instead_of, None)
+    def keep_model(self, name: str, model: NextFrame) -> None:
         _shelve(self.models, name, model, MAX_MODELS)
+
+    def keep_trained(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
+        """Of a training here; `instead_of`: what the same run was called when it had fewer steps."""
+        self.trained = model
+        self.models.pop(instead_of or "", None)
+        self.keep_model(name, model)
         self.newest, self.learned = name, True
 
     def bytes(self) -> int:
@@ -160,7 +164,7 @@ def shipped(name: str) -> NextFrame:
 
 
 def recipe_of(model: NextFrame) -> str:
-    return str(model.provenance.get("recipe", {}).get("name", ""))
+    return model.provenance.recipe.name if model.provenance else ""
 
 
 def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, str], None]) -> Film:
@@ -187,7 +191,7 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
 
 def held_out_starts(film: Film, model: NextFrame, frames: int = 2) -> Tensor:
     """Where clips of `frames` may begin on film that the model has not seen; anywhere, if it comes from other film."""
-    held_out = float(model.provenance.get("held_out", 0.2))
+    held_out = model.provenance.held_out if model.provenance else 0.2
     part = "held_out" if trained_on(film, model) and held_out else "all"
     starts = film.starts(frames, part, held_out)
     return starts if len(starts) or frames > 2 else film.starts(2, "all")
@@ -206,16 +210,16 @@ def nearest(starts: Tensor, start: float | None) -> int:
 
 
 def trained_on(film: Film, model: NextFrame) -> bool:
-    return bool(model.provenance.get("film", {}).get("fingerprint") == film.fingerprint)
+    return bool(model.provenance and model.provenance.film.fingerprint == film.fingerprint)
 
 
 def elsewhere(name: str, film: Film, model: NextFrame) -> str:
     """What to know of a model that meets other film, or another gap, than it was trained on; else nothing."""
-    known = model.provenance.get("film", {})
+    known = model.provenance.film if model.provenance else None
     if not trained_on(film, model):
-        return f" {plain(name)} was trained on {plain(known.get('name', 'other film'))}, not on this film."
-    if known.get("gap") != film.gap:
-        return f" {plain(name)} was trained at gap {known.get('gap')}, here the gap is {film.gap}."
+        return f" {plain(name)} was trained on {plain(known.name) if known else 'other film'}, not on this film."
+    if known and known.gap != film.gap:
+        return f" {plain(name)} was trained at gap {known.gap}, here the gap is {film.gap}."
     return ""
 
 

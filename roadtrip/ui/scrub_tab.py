@@ -63,15 +63,15 @@ def _look(
     labels = [f"g{t + 3}" for t in range(horizon)]
     shown = payload(views, labels, key=f"{film_name} {first} {horizon}", lossless=lossless)
     about = _how_it_moves(y[0], film) + elsewhere(model_name, film, model)
-    unroll = model.provenance.get("recipe", {}).get("unroll", 1)
+    deepest = model.provenance.recipe.deepest if model.provenance else 0
     if not len(real):
-        nothing = error_curves({"model": []}, unroll, model_name, recipe_of(model))
+        nothing = error_curves({"model": []}, deepest, model_name, recipe_of(model))
         return shown, drawn(nothing), f"Real film ends here: there is nothing to compare the rollout with. {about}"
     generated = {"model": y} | measure.baselines(f1, f2, horizon, model.mean_frame)
     psnr = {m: measure.psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
     return (
         shown,
-        drawn(error_curves(psnr, unroll, model_name, recipe_of(model)), PLAYER),
+        drawn(error_curves(psnr, deepest, model_name, recipe_of(model)), PLAYER),
         f"{who_wins(psnr)}\n\n{about}",
     )
 
@@ -163,9 +163,8 @@ def take_checkpoint(garage: Garage, file: str | None) -> Any:
             raise RoadtripError("Choose a model.safetensors first; the download in Train holds one.")
         model = alone(load, file)
         facts = model.provenance
-        name = (
-            f"{recipe_of(model) or 'a model'}, seed {facts.get('seed', '?')}, {facts.get('step', '?')} steps (uploaded)"
-        )
+        about = f"{facts.recipe.name}, seed {facts.seed}, {facts.step} steps" if facts else "a model"
+        name = f"{about} (uploaded)"
         garage.keep_model(name, model)
         return gr.update(choices=garage.model_names(), value=name)
 

@@ -15,7 +15,7 @@ from ..errors import RoadtripError
 from ..evidence import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
 from ..study import SIZE, STEPS, Row, is_model_of, read_results
 from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
-from .garage import checkpoints, plain, shipped, shipped_names, told
+from .garage import checkpoints, plain, recipe_of, shipped, shipped_names, told
 from .player import chart, drawn
 
 
@@ -104,7 +104,7 @@ def standing(names: Iterable[str]) -> str:
         found = [(r, rows) for rows in tables().values() for r in rows if is_model_of(model, r)]
         if not found:
             continue
-        row, rows = min(found, key=lambda pair: pair[0]["arm"] != model.provenance["recipe"]["name"])
+        row, rows = min(found, key=lambda pair: pair[0]["arm"] != recipe_of(model))
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = sum(r["verdict"] == row["verdict"] for r in others)
         ruled = [r for r in others if r["seed"] < SELECTION_SEEDS]

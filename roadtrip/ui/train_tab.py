@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import time
-import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -16,15 +15,15 @@ from typing import Any, NamedTuple
 import gradio as gr
 from torch import Tensor
 
-from ..checkpoint import save
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
 from ..recipes import Recipe
+from ..reproduce import write_zip
 from ..train import PREVIEW_FRAMES, Progress, train
 from . import film_part, recipe_part
 from .charts import NAMES, learning_curves, loss_curves
-from .garage import ROAD, ROADS, Garage, alone, gpu, in_turns, number, plain, real_after, told
+from .garage import BORROWED, ROAD, Garage, alone, gpu, in_turns, number, plain, real_after, told
 from .player import chart, download, drawn, payload, player
 from .recipe_part import recipe_of_choice
 
@@ -58,7 +57,7 @@ class Training:
     def take(self, garage: Garage, look: Look) -> None:
         """Keeps what a look brought: its model in the garage, under a name that says how far it is."""
         name = f"{self.title}, {look.step} steps {self.yours}"
-        garage.keep_model(name, look.model, instead_of=self.name)
+        garage.keep_trained(name, look.model, instead_of=self.name)
         self.name, self.latest = name, look
         for key, value in look.losses.items():
             self.curves.setdefault(key, []).append((look.step, value))
@@ -103,11 +102,12 @@ def looks(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterat
                 if p is None:
                     del streams[i]
                     continue
-                # on a borrowed GPU the weights live in another process, and only what is yielded comes back
-                here = next(p.model.parameters()).device.type == "cpu"
-                model = p.model if here else copy.deepcopy(p.model).cpu()
+                # a copy, as the network goes on learning while others download it or let it drive
+                model = copy.deepcopy(p.model).cpu().requires_grad_(False)
                 told_so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
-                yield i, Look(*told_so_far, model, p.preview, p.psnr, p.preview_start, p if here else None)
+                # a borrowed GPU lends another process, and only what is yielded comes back from there
+                go_on_from = None if BORROWED else p
+                yield i, Look(*told_so_far, model, p.preview, p.psnr, p.preview_start, go_on_from)
 
 
 def run(
@@ -253,43 +253,11 @@ def _preview(training: Training) -> dict[str, Any]:
 def package(garage: Garage) -> str:
     """What was trained last as one zip: the checkpoint, its losses, and a script that trains it again."""
     with told():
-        model = garage.models.get(garage.newest or "")
-        if model is None:
+        if garage.trained is None:
             raise RoadtripError("There is nothing to download yet; train a recipe first.")
-        facts = model.provenance
-        name = f"roadtrip-{facts['recipe']['name']}-seed{facts['seed']}-step{facts['step']}"
-        folder = save(garage.outbox() / name, model)
-        file = folder.with_suffix(".zip")
-        with zipfile.ZipFile(file, "w") as archive:
-            for part in sorted(folder.iterdir()):
-                archive.write(part, f"{name}/{part.name}")
-            if garage.unfinished is not None and garage.unfinished.name == garage.newest:
-                archive.writestr(f"{name}/losses.csv", _as_csv(garage.unfinished.curves))
-            archive.writestr(f"{name}/again.py", _again(facts, model.size))
-        return str(file)
-
-
-def _as_csv(curves: dict[str, list[tuple[int, float]]]) -> str:
-    steps = [step for step, _ in next(iter(curves.values()), [])]
-    lines = [[str(step), *(f"{points[i][1]:.6g}" for points in curves.values())] for i, step in enumerate(steps)]
-    return "\n".join(",".join(line) for line in [["step", *curves], *lines]) + "\n"
-
-
-def _again(facts: dict[str, Any], size: tuple[int, ...]) -> str:
-    """A script that repeats a run that was not resumed: the same film, steps and seed give the same weights."""
-    film, recipe, done = facts["film"], facts["recipe"], facts["step"]
-    planned = facts.get("steps") or done
-    stopped = f"  # it was stopped at step {done}" if done < planned else ""
-    source = film["name"] if film["name"] in ROADS.values() else "YOUR FILM"
-    return (
-        "import roadtrip as rt\n\n"
-        f"film = rt.open_film({source!r}, size={size}, gap={film['gap']})"
-        f"  # its fingerprint was {film['fingerprint']}\n"
-        f"recipe = rt.Recipe(**{recipe!r})\n"
-        f"for p in rt.train(recipe, film, steps={planned}, seed={facts['seed']}, held_out={facts['held_out']}):{stopped}\n"
-        "    print(p.step, p.losses)\n"
-        'rt.save("run", p)\n'
-    )
+        last = garage.unfinished
+        curves = last.curves if last and last.latest and last.latest.model is garage.trained else {}
+        return str(alone(write_zip, garage.outbox(), garage.trained, curves))
 
 
 class Tab(NamedTuple):
