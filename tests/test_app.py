@@ -160,7 +160,7 @@ def test_a_visitor_keeps_no_more_than_the_memory_there_is(monkeypatch):
     assert [*session.films] == ["larger than all"] and not session.models
     monkeypatch.undo()
     for i in range(MAX_MODELS + 2):
-        session.add_model(str(i), small if i else deepcopy(small), instead_of="none")
+        session.add_model(str(i), deepcopy(small), instead_of="none")
     assert len(session.models) == MAX_MODELS and [*session.models][-1] == str(MAX_MODELS + 1)
 
 
