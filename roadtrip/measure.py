@@ -10,7 +10,7 @@ from __future__ import annotations
 import cmath
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -137,6 +137,16 @@ def _windowed_nyquist(series: Tensor, size: int) -> Tensor:
 def lag_distances(frames: Tensor) -> list[float]:
     """D(p) for p = 1 … 8, [T, 3, H, W] in [0, 1] → eight values in [0, 1]."""
     return [l1(frames[p:], frames[:-p]).mean().item() for p in LAGS]
+
+
+def frame_distances(frames: Tensor, lag: int) -> list[float | None]:
+    """d(y_t, y_{t−lag}) for each of T frames [T, 3, H, W] in [0, 1] → T values in [0, 1], the first `lag` of them None."""
+    return [None] * min(lag, len(frames)) + l1(frames[lag:], frames[:-lag]).tolist()
+
+
+def verdict_window(horizon: int) -> int:
+    """How many frames at the end of a rollout its verdict is read from: the second half, at least 16, an even number."""
+    return max(MIN_WINDOW, horizon // 2) // 2 * 2
 
 
 def two_modes(frames: Tensor) -> tuple[float | None, int]:
@@ -517,9 +527,46 @@ def measure_rollouts(
     starts = film.starts(2, part, held_out)
     frames = film.clips(evenly_spaced(starts, N_STARTS), 2)
     y = rollout(model, frames[:, 0], frames[:, 1], horizon)
-    window = max(MIN_WINDOW, horizon // 2) // 2 * 2
+    window = verdict_window(horizon)
     try:
         real = film_windows(film, window)
     except RoadtripError:
         return None
     return median_oscillation([oscillation(rows[-window:], real) for rows in y.cpu()])
+
+
+# --- a rollout beside the baselines -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BaselineComparison:
+    """A rollout's PSNR beside that of the baselines, frame by frame; see `compare_to_baselines`.
+
+    best: for each frame, the baseline with the highest PSNR, and its dB. gain: the model's dB minus that.
+    copy_last_wins: the frames, counted from 1, in which copying the last frame is at least as close as the model.
+    overtaken: (frame, baseline), the first frame from which on one baseline is at least as close as the model in every
+    frame to the end; of several the best in that frame. None where there is no such baseline.
+    """
+
+    best: tuple[tuple[str, float], ...]
+    gain: tuple[float, ...]
+    copy_last_wins: tuple[int, ...]
+    overtaken: tuple[int, str] | None
+
+
+def compare_to_baselines(psnr: Mapping[str, Sequence[float]]) -> BaselineComparison:
+    """psnr: dB for each of METHODS, lists of one length T ≥ 1; a higher PSNR is a closer frame."""
+    model, frames = psnr["model"], range(len(psnr["model"]))
+    best = [max(((m, psnr[m][t]) for m in METHODS[1:]), key=lambda pair: pair[1]) for t in frames]
+    overtaken = None
+    for t in frames:
+        ahead = [m for m in METHODS[1:] if all(psnr[m][later] >= model[later] for later in frames[t:])]
+        if ahead:
+            overtaken = t + 1, max(ahead, key=lambda m: psnr[m][t])
+            break
+    return BaselineComparison(
+        tuple(best),
+        tuple(model[t] - best[t][1] for t in frames),
+        tuple(t + 1 for t in frames if psnr["copy_last"][t] >= model[t]),
+        overtaken,
+    )

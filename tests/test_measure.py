@@ -223,3 +223,28 @@ def test_distance_matrix_of_a_two_cycle_is_a_chessboard():
     found = torch.tensor(measure.distance_matrix(torch.stack([a, b] * 4)))
     chess = (torch.arange(8)[:, None] + torch.arange(8)) % 2
     assert torch.allclose(found, chess * measure.l1(a, b), atol=1e-6)
+
+
+def test_a_rollout_beside_the_baselines_by_hand():
+    baselines = {"copy_last": [20.0, 15, 14, 10], "linear": [18.0, 19, 12, 9], "mean_frame": [11.0, 11, 11, 11]}
+    found = measure.compare_to_baselines({"model": [21.0, 18, 14, 11]} | baselines)
+    assert found.best == (("copy_last", 20), ("linear", 19), ("copy_last", 14), ("mean_frame", 11))
+    assert found.gain == (1, -1, 0, 0)
+    assert found.copy_last_wins == (3,)  # as close is no gain
+    assert found.overtaken == (4, "mean_frame")  # linear extrapolation passes the model in frame 2, but not for good
+    ahead = measure.compare_to_baselines({"model": [30.0] * 4} | baselines)
+    assert ahead.copy_last_wins == () and ahead.overtaken is None and min(ahead.gain) > 0
+    behind = measure.compare_to_baselines({"model": [0.0] * 4} | baselines)
+    assert behind.copy_last_wins == (1, 2, 3, 4) and behind.overtaken == (1, "copy_last")
+
+
+def test_distances_of_each_frame_to_the_one_a_lag_before():
+    frames = torch.tensor([0.0, 1, 0, 1, 0.5]).view(5, 1, 1, 1).expand(-1, 3, 8, 8)
+    assert measure.frame_distances(frames, 1) == [None, 1, 1, 1, 0.5]
+    assert measure.frame_distances(frames, 2) == [None, None, 0, 0, 0.5]
+    assert measure.frame_distances(frames[:1], 2) == [None]
+
+
+@pytest.mark.parametrize(("horizon", "window"), [(64, 32), (1, 16), (40, 20), (42, 20), (256, 128)])
+def test_a_verdict_is_read_from_the_second_half(horizon: int, window: int):
+    assert measure.verdict_window(horizon) == window
