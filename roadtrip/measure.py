@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from .errors import RoadtripError
 from .film import evenly_spaced
-from .rollout import as_float, rollout
+from .frames import as_float, l1, psnr, sharpness, ssim
+from .rollout import rollout
 
 if TYPE_CHECKING:
     from .film import Film
@@ -33,35 +34,7 @@ METHODS = ("model", "copy_last", "linear", "mean_frame")
 N_STARTS = 8  # evenly spaced starts whose median is a run's R, N, S, B
 
 
-# --- error of one frame against another -------------------------------------------------------------------------------
-
-
-def l1(frames: Tensor, real: Tensor) -> Tensor:
-    """Mean |frames − real| over channels and pixels, [..., 3, H, W] in [0, 1] → [...] in [0, 1]."""
-    return (frames - real).abs().mean(dim=(-3, -2, -1))
-
-
-def psnr(frames: Tensor, real: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio, 10·log10(1 / MSE) in dB over RGB, [..., 3, H, W] in [0, 1] → [...].
-
-    At most 100 dB: equal frames have no error to take the logarithm of.
-    """
-    return -10 * (frames - real).square().mean(dim=(-3, -2, -1)).clamp_min(1e-10).log10()
-
-
-def ssim(frames: Tensor, real: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004, 11×11 Gaussian window, kornia's), [..., 3, H, W] in [0, 1] → [...]
-    in [−1, 1], the mean of its map over channels and pixels."""
-    from kornia.metrics import ssim as ssim_map
-
-    return ssim_map(frames.flatten(0, -4), real.flatten(0, -4), 11).mean(dim=(-3, -2, -1)).view(frames.shape[:-3])
-
-
-def sharpness(frames: Tensor) -> Tensor:
-    """Mean absolute 4-neighbour Laplacian over channels and inner pixels, [..., 3, H, W] in [0, 1] → [...] in [0, 4]."""
-    inner = frames[..., 1:-1, 1:-1]
-    around = frames[..., :-2, 1:-1] + frames[..., 2:, 1:-1] + frames[..., 1:-1, :-2] + frames[..., 1:-1, 2:]
-    return (around - 4 * inner).abs().mean(dim=(-3, -2, -1))
+# --- baselines --------------------------------------------------------------------------------------------------------
 
 
 def baselines(f1: Tensor, f2: Tensor, horizon: int, mean_frame: Tensor) -> dict[str, Tensor]:

@@ -87,6 +87,11 @@ class Recipe:
         """Frames of a training clip: f1, f2 and one target for each generated frame, those before the trained ones too."""
         return 2 + self.replay + self.unroll
 
+    @property
+    def deepest(self) -> int:
+        """How many frames deep into its own rollouts the network was at most while its loss was taken."""
+        return self.replay + self.unroll
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

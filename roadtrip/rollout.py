@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .cuda_graph import WARMUP_CALLS, CudaGraphed
 from .errors import RoadtripError
+from .frames import as_float
 from .model import NextFrame, State
 
 
@@ -78,8 +79,3 @@ class _GraphedModel:
     def step(self, frame: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
         g, state = self.recorded(frame, *state)
         return g.clone(), state
-
-
-def as_float(frames: Tensor) -> Tensor:
-    """uint8 or float pictures as float32 in [0, 1]."""
-    return frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()

@@ -27,7 +27,7 @@ from torch import Tensor
 from .atomic import whole_file
 from .checkpoint import save, versions
 from .errors import RoadtripError
-from .film import Film, evenly_spaced, open_film
+from .film import Film, evenly_spaced
 from .measure import (
     MIN_WINDOW,
     N_STARTS,
@@ -42,6 +42,7 @@ from .measure import (
 from .model import NextFrame
 from .recipes import RECIPES, Recipe, parse_values
 from .rollout import as_float, rollout
+from .sources import open_film
 from .train import Run, best_device
 
 HORIZON, HORIZONS = 64, (1, 4, 16)  # of rollouts; of errors in the table
@@ -209,7 +210,7 @@ def _trained(job: Job, device: str | torch.device) -> tuple[Row, NextFrame]:
             training_curve.append(_check(training, step) | {k: v.item() for k, v in losses.items()})
     seconds = time.perf_counter() - began
     for model in (training.model, training.ema):
-        model.provenance = model.provenance | {"step": job.steps, "steps": job.steps}
+        model.provenance = replace(model.provenance, step=job.steps, steps=job.steps)
     averaged = measure(training.ema, film)
     row = job.key | measure(training.model, film) | of_film(film)
     row |= {
@@ -327,9 +328,9 @@ def is_model_of(model: NextFrame, row: Row) -> bool:
     arm of its own and as another arm with a setting."""
     facts = model.provenance
     return (
-        (facts.get("seed"), facts.get("step")) == (row["seed"], row["steps"])
-        and facts.get("film", {}).get("fingerprint") == row["fingerprint"]
-        and unnamed(facts.get("recipe", {})) == unnamed(row["recipe"])
+        facts is not None
+        and (facts.seed, facts.step, facts.film.fingerprint) == (row["seed"], row["steps"], row["fingerprint"])
+        and facts.recipe == replace(Recipe.from_dict(row["recipe"]), name=facts.recipe.name)
     )
 
 

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +23,14 @@ from .augment import augment
 from .cuda_graph import CudaGraphed
 from .discriminators import PatchDiscriminator, discriminator_loss, generator_loss, r1_penalty, windows
 from .errors import RoadtripError
-from .film import Film, evenly_spaced, open_film
+from .film import Film, evenly_spaced
 from .measure import baselines, l1, psnr
 from .model import NextFrame
 from .optim import Muon
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
 from .rollout import as_float, rollout, unroll
+from .sources import open_film
 
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16
@@ -77,6 +78,7 @@ def train(
     *,
     seconds: float | None = None,
     steps: int | None = None,
+    stop_at: int | None = None,
     seed: int = 0,
     held_out: float = 0.2,
     resume: Progress | str | Path | None = None,
@@ -91,6 +93,7 @@ def train(
         film: a Film, or what open_film takes.
         seconds, steps: one of the two. Seconds become a step count when almost half of them are over; training for
             that many steps with the same seed gives the same bits on the same CPU.
+        stop_at: the step to end after, of the `steps` that are planned; to repeat a run that was stopped early.
         seed: of weights, clips and augmentation, 0 … 2³¹ − 1.
         held_out: the share at the end of each drive that is never trained on, in [0, 0.9].
         resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now.
@@ -107,6 +110,8 @@ def train(
         raise RoadtripError("Say how long to train: either seconds or steps.")
     if (steps is not None and steps < 1) or (seconds is not None and not 0 < seconds < 1e7):
         raise RoadtripError("Training takes at least one step, or more than zero seconds.")
+    if stop_at is not None and (steps is None or not 1 <= stop_at <= steps):
+        raise RoadtripError("Training can stop at one of the steps that are planned; say how many those are.")
     if not 0 <= seed < 2**31:
         raise RoadtripError(f"Seed {seed} is out of range; choose from 0 to {2**31 - 1}.")
     if not 0 <= held_out <= 0.9:
@@ -114,11 +119,11 @@ def train(
     run = Run(recipe, film, seed, held_out, torch.device(device or best_device()), dtype)
     if resume is not None:
         run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)))
-        if steps is not None and steps <= run.step_count:
+        if steps is not None and (stop_at or steps) <= run.step_count:
             raise RoadtripError(
                 f"This run has {run.step_count} steps already; to go on, ask for more than that in all."
             )
-    return _iterate(run, seconds, steps, preview_every)
+    return _iterate(run, seconds, steps, stop_at, preview_every)
 
 
 class Batch(NamedTuple):
@@ -187,22 +192,9 @@ class Run:
         self.nonfinite = torch.zeros(
             (), device=device
         )  # 1 once a gradient was not a number: no sync until it is reported
-        self.model.provenance = self.ema.provenance = {
-            "recipe": recipe.to_dict(),
-            "seed": seed,
-            "step": 0,
-            "film": {
-                "name": film.name,
-                "fingerprint": film.fingerprint,
-                "gap": film.gap,
-                "fps": film.fps,
-                "frames": len(film.frames),
-            },
-            "held_out": held_out,
-            "dtype": self.dtype,
-            "device": device.type,
-            "versions": checkpoint.versions(),
-        }
+        self.model.provenance = self.ema.provenance = checkpoint.provenance(
+            recipe, film, seed, held_out, self.dtype, device.type
+        )
 
     def step(self, steps: int | None) -> dict[str, Tensor]:
         """One training step of a run of `steps` in all; the losses, still on the device."""
@@ -358,6 +350,7 @@ class Run:
             for i, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{k}": v for k, v in slots.items()}
         facts = {"step": self.step_count, "recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out}
+        facts |= {k: getattr(self.model.provenance, k) for k in ("steps", "resumed_at")}
         return {k: v.detach().clone() for k, v in tensors.items()}, facts | self._film_facts()
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -384,7 +377,11 @@ class Run:
                 optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
             self.random.set_state(tensors["random"])
             self.step_count = int(facts["step"])
-        except (KeyError, ValueError, RuntimeError):
+            resumed_at = (*facts.get("resumed_at", ()), (self.step_count, facts.get("steps")))
+            self.model.provenance = self.ema.provenance = replace(
+                self.model.provenance, step=self.step_count, resumed_at=resumed_at
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError):
             raise RoadtripError("The saved training is damaged; start it again.") from None
 
     def _film_facts(self) -> dict[str, Any]:
@@ -411,13 +408,15 @@ def schedule(step: int, steps: int | None, warmup: int) -> float:
     return rise * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, along))) / 2)
 
 
-def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: float) -> Iterator[Progress]:
+def _iterate(
+    run: Run, seconds: float | None, steps: int | None, stop_at: int | None, preview_every: float
+) -> Iterator[Progress]:
     began, first = time.perf_counter(), run.step_count
     reported, previewed = began, -math.inf
     pace: tuple[int, float] | None = None  # (step, time) after the first step, which is slower than the rest
     sums: list[dict[str, Tensor]] = []
     preview_cost = 0.0
-    while steps is None or run.step_count < steps:
+    while steps is None or run.step_count < (stop_at or steps):
         sums.append(run.step(steps))
         now = time.perf_counter()
         pace = pace or (run.step_count, now)
@@ -428,7 +427,7 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
             steps = max(
                 planned, run.step_count, 2 * (run.step_count - 1) if not first else 0
             )  # what is done lies on the plateau
-        last = run.step_count == steps
+        last = run.step_count == (stop_at or steps)
         if now - reported < REPORT_EVERY and not last:
             continue
         if run.nonfinite.item():
@@ -444,9 +443,9 @@ def _iterate(run: Run, seconds: float | None, steps: int | None, preview_every: 
         losses = {k: torch.stack([s[k] for s in sums]).mean().item() for k in sums[0]}
         sums = []
         speed = (run.step_count - pace[0]) / (now - pace[1]) if run.step_count > pace[0] else 1 / max(now - began, 1e-9)
-        left = (steps - run.step_count) / speed if steps else max(0.0, (seconds or 0.0) - (now - began))
+        left = ((stop_at or steps) - run.step_count) / speed if steps else max(0.0, (seconds or 0.0) - (now - began))
         for model in (run.model, run.ema):
-            model.provenance = model.provenance | {"step": run.step_count, "steps": steps}
+            model.provenance = replace(model.provenance, step=run.step_count, steps=steps)
         reported = time.perf_counter()
         yield Progress(
             run.step_count,

@@ -62,9 +62,9 @@ def test_a_recipe_with_other_values_and_another_gap(served):
     *_, last = train_tab.run(session, ROAD, "5", "v2", "unroll=3 width=16", 0.5, 0)
     (model,) = session.models.values()
     facts = model.provenance
-    assert facts["film"]["gap"] == 5 and (facts["recipe"]["unroll"], facts["recipe"]["width"]) == (3, 16)
+    assert facts.film.gap == 5 and (facts.recipe.unroll, facts.recipe.width) == (3, 16)
     assert "v2, unroll=3, width=16, gap 5, seed 0" in last[0].replace("\\", "")
-    assert charts.colours([facts["recipe"]["name"]]) == [charts.RECIPE["v2"]]
+    assert charts.colours([facts.recipe.name]) == [charts.RECIPE["v2"]]
 
 
 def test_fields_of_the_recipe_are_changed_and_put_back():
@@ -162,7 +162,7 @@ def test_a_visitor_keeps_no_more_than_the_memory_there_is(monkeypatch):
     assert [*session.films] == ["larger than all"] and not session.models
     monkeypatch.undo()
     for i in range(MAX_MODELS + 2):
-        session.add_model(str(i), deepcopy(small), instead_of="none")
+        session.add_model(str(i), deepcopy(small))
     assert len(session.models) == MAX_MODELS and [*session.models][-1] == str(MAX_MODELS + 1)
 
 
@@ -198,12 +198,12 @@ def test_the_download_holds_what_repeats_the_run(client, tmp_path, monkeypatch):
     client.predict(ROAD, "", "v1", "", 1, 2, api_name="/train")
     with zipfile.ZipFile(client.predict(api_name="/checkpoint")) as archive:
         parts = {Path(n).name: archive.read(n) for n in archive.namelist()}
-    assert set(parts) == {"model.safetensors", "config.json", "losses.csv", "again.py"}
+    assert set(parts) == {"model.safetensors", "config.json", "losses.csv", "reproduce.py"}
     facts = json.loads(parts["config.json"])["provenance"]
     head, *lines = parts["losses.csv"].decode().splitlines()
     assert head == "step,l1" and int(lines[-1].split(",")[0]) == facts["step"]
     monkeypatch.chdir(tmp_path)
-    exec(compile(parts["again.py"], "again.py", "exec"), {})
+    exec(compile(parts["reproduce.py"], "reproduce.py", "exec"), {})
     again, kept = load_file(tmp_path / "run" / "model.safetensors"), safetensors_load(parts["model.safetensors"])
     assert again.keys() == kept.keys() and all(torch.equal(again[k], kept[k]) for k in kept)
 
@@ -244,12 +244,12 @@ def test_upload_of_stills_and_training_on_them(served, tmp_path):
     assert menu["value"] == "your stills" and "40 frames" in sentence
     *_, last = train_tab.run(session, "your stills", "", "v1", "", 1, 0)
     (name,) = session.models
-    steps = session.models[name].provenance["step"]
+    steps = session.models[name].provenance.step
     assert name == f"v1, your stills, seed 0, {steps} steps (yours)" and "finished" in last[0]
     with zipfile.ZipFile(train_tab.package(session)) as archive:
         archive.extractall(tmp_path / "zip")
     (folder,) = (tmp_path / "zip").iterdir()
-    assert rt.load(folder).provenance["step"] == steps
+    assert rt.load(folder).provenance.step == steps
     assert scrub_tab.update_view(session, name, "your stills", 0, 4, False)[0]["frames"] == 4
 
 
@@ -448,7 +448,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
     model = rt.load(checkpoints / "v2")
     rt.save(tmp_path / "study-v2", model)
     facts = model.provenance
-    row = {"arm": "v2", "film": "scenery", "setting": "", "steps": facts["step"], "seed": facts["seed"], "seconds": 90}
+    row = {"arm": "v2", "film": "scenery", "setting": "", "steps": facts.step, "seed": facts.seed, "seconds": 90}
     row |= {
         "R": 1.5,
         "N": 1.0,
@@ -465,8 +465,8 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
     row |= {
         "real": {"return_ratio": 1.3, "bands": {"R": [1.1, 1.6]}},
         "linear": {"R": [1.9, 2.0]},
-        "recipe": facts["recipe"],
-        "fingerprint": facts["film"]["fingerprint"],
+        "recipe": facts.recipe.to_dict(),
+        "fingerprint": facts.film.fingerprint,
         "size": [72, 128],
         "psnr": {"model": [20.0, 18.0, 17.5], "copy_last": [19.0, 16.0, 14.0], "mean_frame": [16.0, 16.5, 17.0]},
     }
@@ -477,11 +477,11 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
     def picked(what):
         return study_section.pick(table, gr.EventData(None, {"picked": what}))
 
-    words, onset, clock, name = picked(["v2", facts["seed"], 1.5])
+    words, onset, clock, name = picked(["v2", facts.seed, 1.5])
     assert name == "study-v2" and "R 1.50" in words and "gain16 0.50" in words
-    assert picked(["another", facts["seed"], 1.5])[-1] == "study-v2"
+    assert picked(["another", facts.seed, 1.5])[-1] == "study-v2"
     assert [line["y"] for line in onset["figure"]["data"][:2]] == [[1.2, None]] * 2  # both seeds of the arm
-    assert [line["name"] for line in clock["figure"]["data"]] == [f"seed {facts['seed']}", "seed 7", "real film"]
+    assert [line["name"] for line in clock["figure"]["data"]] == [f"seed {facts.seed}", "seed 7", "real film"]
     words, *_, name = picked(["v2", 7, 1.5])
     assert name == gr.skip() and "python -m roadtrip" in words
     said = study_section.study_note(study_section.shipped_names())

@@ -70,7 +70,7 @@ def test_unroll_by_hand():
     g4 = model(f2, g3)
     fake = unroll(model, f1, f2, 2)
     assert torch.allclose(fake, torch.stack([g3, g4], dim=1), atol=1e-6)
-    from roadtrip.measure import l1
+    from roadtrip.frames import l1
 
     by_hand = (f3 - g3).abs().mean() + (f4 - g4).abs().mean()
     assert torch.allclose(l1(fake, torch.stack([f3, f4], dim=1)).mean(dim=0).sum(), by_hand)

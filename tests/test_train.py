@@ -49,7 +49,7 @@ def test_every_recipe_takes_three_steps(name, film):
     assert set(p.losses) == ({"l1", "generator", "discriminator"} if "v3" in name else {"l1"})
     assert all(np.isfinite(v) for v in p.losses.values())
     assert p.preview.shape == (16, 3, 32, 56)
-    assert p.model.provenance["step"] == 3
+    assert p.model.provenance.step == 3
 
 
 @pytest.mark.parametrize("name", rt.RECIPES)

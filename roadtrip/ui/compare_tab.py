@@ -14,8 +14,9 @@ from torch import Tensor
 from .. import measure
 from ..errors import RoadtripError
 from ..film import Film
+from ..frames import as_float
 from ..model import NextFrame
-from ..rollout import as_float, rollout
+from ..rollout import rollout
 from ..study import HORIZON
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes

@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..errors import RoadtripError
 from ..film import evenly_spaced
-from ..pictures import sheet
+from ..frames import sheet
 from .compute import on_compute_thread
 from .library import ROAD, ROADS, open_upload
 from .messages import escape_markdown, user_errors

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ..checkpoint import MODEL, load
 from ..errors import RoadtripError
-from ..film import Film, open_film
+from ..film import Film
 from ..model import NextFrame
 from ..recipes import RECIPES
+from ..sources import open_film
 from .compute import on_compute_thread
 
 ROAD = "the rendered road"

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from ..pictures import to_bytes
+from ..frames import to_bytes
 
 HERE = Path(__file__).parent
 COLUMNS = 8

@@ -13,9 +13,10 @@ from torch import Tensor
 from .. import measure
 from ..checkpoint import load
 from ..errors import RoadtripError
+from ..export import write
 from ..film import Film, evenly_spaced
-from ..pictures import write
-from ..rollout import as_float, rollout
+from ..frames import as_float
+from ..rollout import rollout
 from .charts import NAMES, error_curves
 from .compute import on_compute_thread
 from .library import ROAD, ROADS, opening_model, shipped_names
@@ -51,13 +52,13 @@ def _update_view(
     views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
     film_value = player_value(views, f"{film_name} {first} {horizon}", lossless)
     about = how_it_moves(y[0], film) + provenance_note(model_name, film, model)
-    unroll = model.provenance.get("recipe", {}).get("unroll", 1)
+    deepest = model.provenance.recipe.deepest if model.provenance else 0
     if not len(real):
-        nothing = chart_value(error_curves({"model": []}, unroll, model_name, recipe_of(model)))
+        nothing = chart_value(error_curves({"model": []}, deepest, model_name, recipe_of(model)))
         return film_value, nothing, f"Real film ends here: there is nothing to compare the rollout with. {about}"
     generated = {"model": y} | measure.baselines(f1, f2, horizon, model.mean_frame)
     psnr = {m: measure.psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
-    errors = chart_value(error_curves(psnr, unroll, model_name, recipe_of(model)), PLAYER)
+    errors = chart_value(error_curves(psnr, deepest, model_name, recipe_of(model)), PLAYER)
     return film_value, errors, f"{in_words(psnr)}\n\n{about}"
 
 
@@ -139,9 +140,8 @@ def take_checkpoint(session: Session, file: str | None) -> Any:
             raise RoadtripError("Choose a model.safetensors first; the download in Train holds one.")
         model = on_compute_thread(load, file)
         facts = model.provenance
-        name = (
-            f"{recipe_of(model) or 'a model'}, seed {facts.get('seed', '?')}, {facts.get('step', '?')} steps (uploaded)"
-        )
+        about = f"{facts.recipe.name}, seed {facts.seed}, {facts.step} steps" if facts else "a model"
+        name = f"{about} (uploaded)"
         session.add_model(name, model)
         return gr.update(choices=session.model_names(), value=name)
 

@@ -34,7 +34,8 @@ class Session:
 
     films: dict[str, Film] = field(default_factory=dict)
     models: dict[str, NextFrame] = field(default_factory=dict)
-    newest: str | None = None  # the model that was trained last
+    newest: str | None = None  # what the model is called that was trained here last
+    trained: NextFrame | None = None  # that model itself: an uploaded one is never it, whatever its name
     runs: int = 0  # trainings started, so that each run's name is its own
     training: bool = False
     learned: bool = False  # whether the latest training has kept a model yet
@@ -68,20 +69,24 @@ class Session:
         self.films[film.name] = film
         self._drop_oldest(film)
 
-    def add_model(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
-        """instead_of: what the same run was called when it had fewer steps."""
-        for old in (instead_of, name):
-            self.models.pop(old or "", None)
+    def add_model(self, name: str, model: NextFrame) -> None:
+        self.models.pop(name, None)
         self.models[name] = model
-        self.newest, self.learned = name, True
         self._drop_oldest(model)
 
+    def add_trained(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
+        """The model of a training here. instead_of: what the same run was called when it had fewer steps."""
+        self.models.pop(instead_of or "", None)
+        self.add_model(name, model)
+        self.newest, self.trained, self.learned = name, model, True
+
     def bytes(self) -> int:
-        """Memory of the films, the models, and what Resume needs beside its model: EMA and two moments of Adam."""
+        """Memory of the films, the models, and what Resume needs: the network that goes on learning, its EMA and two
+        moments of Adam."""
         models = list(self.models.values())
         if self.unfinished and self.unfinished.latest and self.unfinished.latest.progress:
-            models += [self.unfinished.latest.model] * 3
-        return sum(film.frames.nbytes for film in self.films.values()) + sum(map(_bytes, models))
+            models += [self.unfinished.latest.model] * 4
+        return sum(film.frames.nbytes for film in list(self.films.values())) + sum(map(_bytes, models))
 
     def download_dir(self) -> Path:
         if self._download_dir is None:

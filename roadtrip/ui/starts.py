@@ -21,12 +21,12 @@ def film_for(session: Session, name: str, model: NextFrame) -> Film:
     smaller = model.size[0] * model.size[1] < SIZE[0] * SIZE[1]  # an uploaded model may ask for any size
     if name in ROADS and smaller:
         film = rendered_road(name, model.size)
-    return film.with_gap(model.provenance["film"]["gap"]) if trained_on(film, model) else film
+    return film.with_gap(model.provenance.film.gap) if trained_on(film, model) else film
 
 
 def held_out_starts(film: Film, model: NextFrame, frames: int = 2) -> Tensor:
     """Where clips of `frames` may start on film that the model has not seen; anywhere, if it was trained on other film."""
-    held_out = float(model.provenance.get("held_out", 0.2))
+    held_out = model.provenance.held_out if model.provenance else 0.2
     part = "held_out" if trained_on(film, model) and held_out else "all"
     starts = film.starts(frames, part, held_out)
     return starts if len(starts) or frames > 2 else film.starts(2, "all")
@@ -62,21 +62,21 @@ def _start_range(session: Session, model_name: str, film_name: str, start: float
 
 
 def trained_on(film: Film, model: NextFrame) -> bool:
-    return bool(model.provenance.get("film", {}).get("fingerprint") == film.fingerprint)
+    return bool(model.provenance and model.provenance.film.fingerprint == film.fingerprint)
 
 
 def recipe_of(model: NextFrame) -> str:
-    return str(model.provenance.get("recipe", {}).get("name", ""))
+    return model.provenance.recipe.name if model.provenance else ""
 
 
 def provenance_note(name: str, film: Film, model: NextFrame) -> str:
     """A warning where a model is shown other film, or another gap, than it was trained on; else nothing."""
-    known = model.provenance.get("film", {})
+    known = model.provenance.film if model.provenance else None
     if not trained_on(film, model):
-        trained = escape_markdown(known.get("name", "other film"))
+        trained = escape_markdown(known.name) if known else "other film"
         return f" {escape_markdown(name)} was trained on {trained}, not on this film."
-    if known.get("gap") != film.gap:
-        return f" {escape_markdown(name)} was trained at gap {known.get('gap')}, here the gap is {film.gap}."
+    if known and known.gap != film.gap:
+        return f" {escape_markdown(name)} was trained at gap {known.gap}, here the gap is {film.gap}."
     return ""
 
 

@@ -18,6 +18,7 @@ from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_stud
 from .library import checkpoints, shipped, shipped_names
 from .messages import escape_markdown, user_errors
 from .player import chart, chart_value, note
+from .starts import recipe_of
 from .tab import QUIET, Event
 
 
@@ -106,7 +107,7 @@ def study_note(names: Iterable[str]) -> str:
         found = [(r, rows) for rows in tables().values() for r in rows if is_model_of(model, r)]
         if not found:
             continue
-        row, rows = min(found, key=lambda pair: pair[0]["arm"] != model.provenance["recipe"]["name"])
+        row, rows = min(found, key=lambda pair: pair[0]["arm"] != recipe_of(model))
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = groups(others)[0].count(row["verdict"])
         ruled = [r for r in others if r["seed"] < SELECTION_SEEDS]

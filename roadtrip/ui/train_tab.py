@@ -5,23 +5,22 @@ How a training runs is in training.py; this file shows one. Independent of the o
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any
 
 import gradio as gr
 
-from ..checkpoint import save
 from ..errors import RoadtripError
 from ..measure import compare_to_baselines
 from ..recipes import RECIPES, parse_values
+from ..reproduce import write_zip
 from ..study import HORIZONS
 from ..train import PREVIEW_FRAMES
 from . import film_section, recipe_section
 from .charts import NAMES, learning_curves, loss_curves
 from .compute import on_compute_thread
-from .library import ROAD, ROADS
+from .library import ROAD
 from .messages import escape_markdown, number, user_errors
 from .player import chart, chart_value, download, note, player, player_value
 from .recipe_section import recipe_of_choice
@@ -123,43 +122,11 @@ def reset(session: Session) -> tuple[Any, ...]:
 def package(session: Session) -> str:
     """What was trained last as one zip: the checkpoint, its losses, and a script that trains it again."""
     with user_errors():
-        model = session.models.get(session.newest or "")
-        if model is None:
+        if session.trained is None:
             raise RoadtripError("There is nothing to download yet; train a recipe first.")
-        facts = model.provenance
-        name = f"roadtrip-{facts['recipe']['name']}-seed{facts['seed']}-step{facts['step']}"
-        folder = save(session.download_dir() / name, model)
-        file = folder.with_suffix(".zip")
-        with zipfile.ZipFile(file, "w") as archive:
-            for part in sorted(folder.iterdir()):
-                archive.write(part, f"{name}/{part.name}")
-            if session.unfinished is not None and session.unfinished.name == session.newest:
-                archive.writestr(f"{name}/losses.csv", _as_csv(session.unfinished.curves))
-            archive.writestr(f"{name}/again.py", _again(facts, model.size))
-        return str(file)
-
-
-def _as_csv(curves: dict[str, list[tuple[int, float]]]) -> str:
-    steps = [step for step, _ in next(iter(curves.values()), [])]
-    lines = [[str(step), *(f"{points[i][1]:.6g}" for points in curves.values())] for i, step in enumerate(steps)]
-    return "\n".join(",".join(line) for line in [["step", *curves], *lines]) + "\n"
-
-
-def _again(facts: dict[str, Any], size: tuple[int, ...]) -> str:
-    """A script that repeats a run that was not resumed: the same film, steps and seed give the same weights."""
-    film, recipe, done = facts["film"], facts["recipe"], facts["step"]
-    planned = facts.get("steps") or done
-    stopped = f"  # it was stopped at step {done}" if done < planned else ""
-    source = film["name"] if film["name"] in ROADS.values() else "YOUR FILM"
-    return (
-        "import roadtrip as rt\n\n"
-        f"film = rt.open_film({source!r}, size={size}, gap={film['gap']})"
-        f"  # its fingerprint was {film['fingerprint']}\n"
-        f"recipe = rt.Recipe(**{recipe!r})\n"
-        f"for p in rt.train(recipe, film, steps={planned}, seed={facts['seed']}, held_out={facts['held_out']}):{stopped}\n"
-        "    print(p.step, p.losses)\n"
-        'rt.save("run", p)\n'
-    )
+        last = session.unfinished
+        curves = last.curves if last and last.latest and last.latest.model is session.trained else {}
+        return str(on_compute_thread(write_zip, session.download_dir(), session.trained, curves))
 
 
 def warm_up() -> None:

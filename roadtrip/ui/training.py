@@ -20,7 +20,7 @@ from ..film import Film
 from ..model import NextFrame
 from ..recipes import Recipe
 from ..train import Progress, train
-from .compute import gpu, interleave
+from .compute import ZERO_GPU, gpu, interleave
 from .library import ROAD
 from .messages import escape_markdown, number, user_errors
 from .session import Session
@@ -53,7 +53,7 @@ class Training:
     def take(self, session: Session, snapshot: Snapshot) -> None:
         """Keeps what a snapshot brought: its model in the session, under a name that says how far it is."""
         name = f"{self.title}, {snapshot.step} steps {self.yours}"
-        session.add_model(name, snapshot.model, instead_of=self.name)
+        session.add_trained(name, snapshot.model, instead_of=self.name)
         self.name, self.latest = name, snapshot
         for key, value in snapshot.losses.items():
             self.curves.setdefault(key, []).append((snapshot.step, value))
@@ -98,11 +98,12 @@ def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> It
                 if p is None:
                     del streams[i]
                     continue
-                # on a borrowed GPU the weights live in another process, and only what is yielded comes back
-                here = next(p.model.parameters()).device.type == "cpu"
-                model = p.model if here else copy.deepcopy(p.model).cpu()
+                # a copy, as the network goes on learning while others download it or roll it out
+                model = copy.deepcopy(p.model).cpu().requires_grad_(False)
                 so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
-                yield i, Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, p if here else None)
+                # a borrowed GPU lends another process, and only what is yielded comes back from there
+                resume_from = None if ZERO_GPU else p
+                yield i, Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, resume_from)
 
 
 def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
