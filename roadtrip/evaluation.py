@@ -6,7 +6,7 @@ The protocol stands here once: the app, the command line and the study call it. 
 from __future__ import annotations
 
 import cmath
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -184,7 +184,7 @@ def start_clips(film: Film, part: str = "held_out", held_out: float = HELD_OUT) 
     return film.clips(evenly_spaced(film.starts(2, part, held_out), N_STARTS), 2)
 
 
-def late_window(horizon: int) -> int:
+def verdict_window(horizon: int) -> int:
     """Frames of a rollout of `horizon` that its verdict is read from: the second half, an even number, at least 16."""
     return max(MIN_WINDOW, horizon // 2) // 2 * 2
 
@@ -199,9 +199,9 @@ def oscillations(frames: Tensor, film: Film) -> list[Oscillation]:
 def measure_rollouts(
     model: NextFrame, film: Film, horizon: int = HORIZON, part: str = "held_out", held_out: float = HELD_OUT
 ) -> Oscillation | None:
-    """A run's oscillation: medians over `start_clips`, each read from the `late_window` of its rollout. None where the
+    """A run's oscillation: medians over `start_clips`, each read from the `verdict_window` of its rollout. None where the
     part holds no start, or the film no 16 frames in a row to compare with."""
-    clips, window = start_clips(film, part, held_out), late_window(horizon)
+    clips, window = start_clips(film, part, held_out), verdict_window(horizon)
     if not len(clips):
         return None
     try:
@@ -223,6 +223,43 @@ def psnr_at_horizons(model: NextFrame, film: Film, held_out: float = HELD_OUT) -
     guesses = {"model": rollout(model, f1, f2, ahead).to(real.device)} | baselines(f1, f2, ahead, model.mean_frame)
     means = {method: psnr(guess, real[:, 2:]).mean(dim=0).tolist() for method, guess in guesses.items()}
     return {method: [curve[h - 1] for h in HORIZONS] for method, curve in means.items()}
+
+
+# --- a rollout beside the baselines -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BaselineComparison:
+    """A rollout's PSNR beside that of the baselines, frame by frame; see `compare_to_baselines`.
+
+    best: for each frame, the baseline with the highest PSNR, and its dB. gain: the model's dB minus that.
+    copy_last_wins: the frames, counted from 1, in which copying the last frame is at least as close as the model.
+    overtaken: (frame, baseline), the first frame from which on one baseline is at least as close as the model in every
+    frame to the end; of several the best in that frame. None where there is no such baseline.
+    """
+
+    best: tuple[tuple[str, float], ...]
+    gain: tuple[float, ...]
+    copy_last_wins: tuple[int, ...]
+    overtaken: tuple[int, str] | None
+
+
+def compare_to_baselines(psnr: Mapping[str, Sequence[float]]) -> BaselineComparison:
+    """psnr: dB for each of METHODS, lists of one length T ≥ 1; a higher PSNR is a closer frame."""
+    model, frames = psnr["model"], range(len(psnr["model"]))
+    best = [max(((m, psnr[m][t]) for m in METHODS[1:]), key=lambda pair: pair[1]) for t in frames]
+    overtaken = None
+    for t in frames:
+        ahead = [m for m in METHODS[1:] if all(psnr[m][later] >= model[later] for later in frames[t:])]
+        if ahead:
+            overtaken = t + 1, max(ahead, key=lambda m: psnr[m][t])
+            break
+    return BaselineComparison(
+        tuple(best),
+        tuple(model[t] - best[t][1] for t in frames),
+        tuple(t + 1 for t in frames if psnr["copy_last"][t] >= model[t]),
+        overtaken,
+    )
 
 
 # --- the rollout map --------------------------------------------------------------------------------------------------

@@ -82,6 +82,11 @@ def lag_distances(frames: Tensor) -> list[float]:
     return [l1(frames[p:], frames[:-p]).mean().item() for p in LAGS]
 
 
+def frame_distances(frames: Tensor, lag: int) -> list[float | None]:
+    """d(y_t, y_{t−lag}) for each of T frames [T, 3, H, W] in [0, 1] → T values in [0, 1], the first `lag` of them None."""
+    return [None] * min(lag, len(frames)) + l1(frames[lag:], frames[:-lag]).tolist()
+
+
 def two_modes(frames: Tensor) -> tuple[float | None, int]:
     """Two-mode share B = 1 − SS_within / SS_total of 2-means on the frames pooled to 8×8, and how often the mode
     changes from one frame to the next. [T, 3, H, W] → (0 … 1, or None where nothing moves; 0 … T − 1)."""

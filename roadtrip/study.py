@@ -27,19 +27,11 @@ from torch import Tensor
 from .atomic import whole_file
 from .checkpoint import save, versions
 from .errors import RoadtripError
+from .evaluation import N_STARTS, baselines, film_windows, multiplier
 from .film import Film, evenly_spaced
-from .measure import (
-    MIN_WINDOW,
-    N_STARTS,
-    Oscillation,
-    baselines,
-    film_windows,
-    median_oscillation,
-    multiplier,
-    oscillation,
-    psnr,
-)
+from .frames import psnr
 from .model import NextFrame
+from .oscillation import MIN_WINDOW, Oscillation, median_oscillation, oscillation
 from .recipes import RECIPES, Recipe, parse_values
 from .rollout import as_float, rollout
 from .sources import open_film

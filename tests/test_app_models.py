@@ -6,12 +6,12 @@ import zipfile
 
 import gradio as gr
 import pytest
+from roadtrip.ui.garage import ROAD, Garage, recipe_of
 from safetensors.torch import load_file, save_file
 
 import roadtrip as rt
 from roadtrip.checkpoint import CONFIG, MODEL
 from roadtrip.ui import scrub_tab, train_tab
-from roadtrip.ui.garage import ROAD, Garage, recipe_of
 
 
 def digest(model) -> str:

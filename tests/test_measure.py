@@ -13,12 +13,13 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 import roadtrip as rt
 from roadtrip.errors import RoadtripError
-from roadtrip.evaluation import baselines, late_window, measure_rollouts, multiplier
+from roadtrip.evaluation import baselines, compare_to_baselines, measure_rollouts, multiplier, verdict_window
 from roadtrip.frames import l1, psnr, sharpness, ssim
 from roadtrip.oscillation import (
     MIN_WINDOW,
     as_row,
     distance_matrix,
+    frame_distances,
     lag_distances,
     median_oscillation,
     nyquist_excess,
@@ -290,5 +291,26 @@ def test_short_and_still_films_are_measured_as_far_as_they_go(frames, horizon):
     assert measure_rollouts(model, tried, 16, "held_out", 0.0) is None
 
 
-def test_the_verdict_is_read_from_the_second_half():
-    assert [late_window(h) for h in (16, 20, 33, 40, 64, 70, 256)] == [16, 16, 16, 20, 32, 34, 128]
+def test_a_rollout_beside_the_baselines_by_hand():
+    baselines = {"copy_last": [20.0, 15, 14, 10], "linear": [18.0, 19, 12, 9], "mean_frame": [11.0, 11, 11, 11]}
+    found = compare_to_baselines({"model": [21.0, 18, 14, 11]} | baselines)
+    assert found.best == (("copy_last", 20), ("linear", 19), ("copy_last", 14), ("mean_frame", 11))
+    assert found.gain == (1, -1, 0, 0)
+    assert found.copy_last_wins == (3,)  # as close is no gain
+    assert found.overtaken == (4, "mean_frame")  # linear extrapolation passes the model in frame 2, but not for good
+    ahead = compare_to_baselines({"model": [30.0] * 4} | baselines)
+    assert ahead.copy_last_wins == () and ahead.overtaken is None and min(ahead.gain) > 0
+    behind = compare_to_baselines({"model": [0.0] * 4} | baselines)
+    assert behind.copy_last_wins == (1, 2, 3, 4) and behind.overtaken == (1, "copy_last")
+
+
+def test_distances_of_each_frame_to_the_one_a_lag_before():
+    frames = torch.tensor([0.0, 1, 0, 1, 0.5]).view(5, 1, 1, 1).expand(-1, 3, 8, 8)
+    assert frame_distances(frames, 1) == [None, 1, 1, 1, 0.5]
+    assert frame_distances(frames, 2) == [None, None, 0, 0, 0.5]
+    assert frame_distances(frames[:1], 2) == [None]
+
+
+@pytest.mark.parametrize(("horizon", "window"), [(64, 32), (1, 16), (33, 16), (40, 20), (42, 20), (70, 34), (256, 128)])
+def test_a_verdict_is_read_from_the_second_half(horizon: int, window: int):
+    assert verdict_window(horizon) == window
