@@ -91,8 +91,6 @@ class Recipe:
                 raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose one of {', '.join(choices)}.")
             if span and not span[0] <= value <= span[1]:
                 raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose from {span[0]:g} to {span[1]:g}.")
-        if not self.name.isprintable() or not 0 < len(self.name) <= 200:
-            raise RoadtripError("A recipe's name must be 1 to 200 printable characters.")
         if self.disc_width % 4:
             raise RoadtripError(f"Recipe field disc_width is {self.disc_width}; choose a multiple of 4.")
         if self.gan_weight and self.disc_context + self.unroll < self.disc_frames:

@@ -366,7 +366,4 @@ def test_bad_recipes_are_one_sentence():
     for width in (10, 9, 33, 254):
         with pytest.raises(rt.RoadtripError, match="multiple of 4"):
             rt.Recipe(disc_width=width)
-    for name in ("", "a\nb", "x" * 300, "a\0"):
-        with pytest.raises(rt.RoadtripError, match="name"):
-            rt.Recipe(name)
     assert rt.Recipe.from_dict(rt.RECIPES["v3-pair"].to_dict()) == rt.RECIPES["v3-pair"]
