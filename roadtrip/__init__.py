@@ -4,15 +4,18 @@ The public names, in story order.
 """
 
 from .errors import RoadtripError
-from .film import Film, open_film
+from .film import Film
+from .sources import open_film
 from .model import NextFrame
 from .rollout import rollout, unroll
 from .discriminators import PatchDiscriminator, windows
 from .recipes import RECIPES, Recipe
 from .train import Progress, train
-from .measure import Evaluation, Oscillation, evaluate, oscillation
+from .evaluation import Evaluation, evaluate
+from .oscillation import Oscillation, oscillation
 from .checkpoint import load, save
-from .pictures import sheet, write
+from .frames import sheet
+from .export import write
 from .version import VERSION as __version__
 
 __all__ = [

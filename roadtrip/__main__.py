@@ -176,13 +176,14 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
     assert p is not None
     save(args.out, p, args.resumable)
     _tell(f"Trained {p.recipe.name} for {p.step} steps with seed {p.seed}; the checkpoint is in {args.out}.")
+    facts = p.model.provenance.to_dict()
     return {"out": args.out, "step": p.step, "losses": p.losses, "steps_per_second": p.steps_per_second} | {
-        k: p.model.provenance[k] for k in ("recipe", "seed", "film", "held_out", "dtype", "device", "versions")
+        k: facts[k] for k in ("recipe", "seed", "film", "held_out", "dtype", "device", "versions")
     }
 
 
 def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
-    from .pictures import write
+    from .export import write
     from .rollout import rollout
 
     _check_out(args.out)
@@ -205,7 +206,7 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_measure(args: argparse.Namespace) -> dict[str, Any]:
-    from .measure import evaluate
+    from .evaluation import evaluate
 
     model = _model(args)
     film = _film(args, args.film, model)
@@ -259,16 +260,16 @@ def _model(args: argparse.Namespace) -> Any:
 
 def _held_out(model: Any) -> float:
     """The share the model was trained without; a checkpoint that doesn't say is measured on the last fifth."""
-    return float(model.provenance.get("held_out", 0.2))
+    return model.provenance.held_out if model.provenance else 0.2
 
 
 def _film(args: argparse.Namespace, sources: list[str], model: Any = None) -> Any:
-    from .film import open_film
+    from .sources import open_film
 
     size = _size(args.size) if args.size else tuple(model.architecture["size"]) if model else (72, 128)
     gap = args.gap
-    if gap is None and model is not None:
-        gap = model.provenance.get("film", {}).get("gap")
+    if gap is None and model is not None and model.provenance:
+        gap = model.provenance.film.gap
     with tqdm(unit="frame", file=sys.stderr, leave=False) as bar:
 
         def progress(done: int, total: int | None, note: str) -> None:

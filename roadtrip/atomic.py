@@ -1,13 +1,18 @@
 """Files are written whole or not at all: a temporary neighbour, fsync, rename.
 
-Knows nothing of films, models or runs.
+Independent of what is in them.
 """
 
+from __future__ import annotations
+
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from .errors import RoadtripError
 
@@ -17,38 +22,36 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` (same suffix); on a clean exit it is synced and renamed to `path`.
 
     On an exception nothing is left behind and an older `path` stays as it was.
-    Raises RoadtripError when the folder cannot be written.
+    Raises RoadtripError where `path` can't be written, also for what the caller's own writing to the temporary path
+    raises as OSError or SafetensorError (a full disk).
     """
-    path = Path(path)
+    path, temporary = Path(path), None
     try:
+        if path.is_dir() or "\0" in str(path):
+            raise OSError(0, "it is a folder" if path.is_dir() else "no file has such a name")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise RoadtripError(
-            f"Cannot write {path.name}: {error.strerror}. Choose a folder that can be written."
-        ) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        temporary = path.with_name(f".{path.stem[:48]}-{secrets.token_hex(8)}{path.suffix}")
+        # open() gives it the mode of any new file. tempfile's would be private, and to learn the umask a process has to
+        # change it, for all of its threads.
+        temporary.open("xb").close()
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes the file private; a finished file gets the mode any new file would have
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        with suppress(OSError):  # makes the rename itself durable, where a folder can be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except (OSError, SafetensorError) as error:
+        number = re.search(r"os error (\d+)", str(error))  # safetensors has it in its text
+        reason = getattr(error, "strerror", None) or (os.strerror(int(number[1])) if number else "the write failed")
+        name = path.name if len(path.name) < 60 else f"{path.name[:60]}…"
+        raise RoadtripError(
+            f"Cannot write {name or path}: {reason}; choose a file in a folder that can be written and has room."
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable; a no-op where folders cannot be opened (Windows)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if temporary:
+            with suppress(OSError):
+                temporary.unlink()

@@ -1,15 +1,19 @@
 """A run on disk: model.safetensors (one generator), config.json beside it and inside it, and, where resuming is
 wanted, train-state.safetensors. No pickle anywhere; everything is checked before a network is built.
 
-Knows the network and plain tensors; knows nothing of how they were trained.
+Independent of how the weights were trained: what is known of that is a Provenance, whose every value is checked.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,14 +22,13 @@ from torch import Tensor
 
 from .atomic import whole_file
 from .errors import RoadtripError
+from .film import DIGEST, Film
 from .model import BOTTLENECKS, OUTPUTS, NextFrame
+from .recipes import Recipe
 from .version import VERSION
 
-if TYPE_CHECKING:
-    from .train import Progress
-
 MODEL, CONFIG, STATE = "model.safetensors", "config.json", "train-state.safetensors"
-LARGEST = 256 * 2**20  # bytes of a weights file that is read at all
+MAX_BYTES = 512 * 2**20  # of a weights file that is read at all: the largest network of ARCHITECTURE has 424 MiB
 ARCHITECTURE: dict[str, tuple[Any, ...] | range] = {
     "width": range(8, 257),
     "depth": range(0, 17),
@@ -33,6 +36,154 @@ ARCHITECTURE: dict[str, tuple[Any, ...] | range] = {
     "output": OUTPUTS,
     "noise_conditioned": (False, True),
 }
+MAX_NAME = 200  # characters of a film's or a recipe's name
+MAX_COUNT = 2**53  # of steps and frames: what JSON keeps exactly everywhere
+MAX_ENTRIES = 1000  # drives of a film, times that a run was resumed
+
+
+# --- where weights come from -------------------------------------------------------------------------------------------
+
+
+def _require(good: bool, name: str, wanted: str) -> None:
+    if not good:
+        raise RoadtripError(f"The provenance's {name} should be {wanted}; use a checkpoint that Roadtrip saved.")
+
+
+def _count(value: Any, name: str, low: int = 0, high: int = MAX_COUNT) -> None:
+    _require(type(value) is int and low <= value <= high, name, f"a whole number from {low} to {high}")
+
+
+def _text(value: Any, name: str, most: int = MAX_NAME) -> None:
+    good = isinstance(value, str) and len(value) <= most and value.isprintable()
+    _require(good, name, f"text of at most {most} characters, none of them a control character")
+
+
+def _digest(value: Any, name: str) -> None:
+    _require(isinstance(value, str) and bool(DIGEST.fullmatch(value)), name, "a sha256 of 64 hexadecimal digits")
+
+
+def _clean(text: str) -> str:
+    """A name as a Provenance takes it: no control characters (bidirectional ones among them), not too long."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 1]}…"
+
+
+@dataclass(frozen=True)
+class TrainedFilm:
+    """The film that weights were trained on: Film's name, fingerprint, gap, fps and drive_ids; frames, how many.
+    Raises RoadtripError on a value of another type or out of its range."""
+
+    name: str
+    fingerprint: str
+    gap: int
+    fps: float | None = None
+    frames: int = 0
+    drive_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _text(self.name, "film.name")
+        _digest(self.fingerprint, "film.fingerprint")
+        _count(self.gap, "film.gap", 1)
+        good = type(self.fps) in (int, float) and math.isfinite(self.fps) and self.fps > 0  # type: ignore[arg-type, operator]
+        _require(self.fps is None or good, "film.fps", "a number above zero, or null")
+        _count(self.frames, "film.frames")
+        _list(self.drive_ids, "film.drive_ids")
+        for drive_id in self.drive_ids:
+            _digest(drive_id, "film.drive_ids")
+        object.__setattr__(self, "drive_ids", tuple(self.drive_ids))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from. Raises RoadtripError on a value of another type or out of its range: it may be read from
+    a stranger's file, and its values end up in file names, scripts and pages.
+
+    recipe: the Recipe they were trained by. film: what they were trained on. seed: 0 … 2³¹ − 1, of weights, clips and
+    augmentation. step: training steps taken. steps: planned, at least `step`; None where training stopped before its
+    seconds had become steps. held_out: the share of each drive that was not trained on, 0 … 0.9. dtype, device: of the
+    convolutions and their device's type. versions: see `versions()`. resumed_at: (step, planned steps) wherever
+    training was stopped and gone on with later.
+    """
+
+    recipe: Recipe
+    film: TrainedFilm
+    seed: int
+    step: int = 0
+    steps: int | None = None
+    held_out: float = 0.2
+    dtype: str = "float32"
+    device: str = "cpu"
+    versions: Mapping[str, str] = field(default_factory=dict)
+    resumed_at: tuple[tuple[int, int | None], ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.recipe, Recipe), "recipe", "a recipe")
+        _text(self.recipe.name, "recipe.name")
+        _require(isinstance(self.film, TrainedFilm), "film", "what was trained on")
+        _count(self.seed, "seed", 0, 2**31 - 1)
+        _count(self.step, "step")
+        if self.steps is not None:
+            _count(self.steps, "steps", self.step)
+        held_out = type(self.held_out) in (int, float) and 0 <= self.held_out <= 0.9
+        _require(held_out, "held_out", "a share from 0 to 0.9")
+        _require(self.dtype in ("float32", "bfloat16"), "dtype", "float32 or bfloat16")
+        good = isinstance(self.device, str) and re.fullmatch("[a-z]{1,16}", self.device)
+        _require(bool(good), "device", "a type of device, as cpu or cuda")
+        _require(isinstance(self.versions, Mapping) and len(self.versions) <= 16, "versions", "a few texts by name")
+        for name, version in self.versions.items():
+            _text(name, "versions", 60)
+            _text(version, "versions", 60)
+        _list(self.resumed_at, "resumed_at")
+        for stop in self.resumed_at:
+            _require(isinstance(stop, (list, tuple)) and len(stop) == 2, "resumed_at", "pairs of step and plan")
+            _count(stop[0], "resumed_at")
+            if stop[1] is not None:
+                _count(stop[1], "resumed_at")
+        object.__setattr__(self, "resumed_at", tuple(map(tuple, self.resumed_at)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; from_dict takes them back."""
+        lists = {"film": asdict(self.film) | {"drive_ids": list(self.film.drive_ids)}}
+        own = {f.name: getattr(self, f.name) for f in fields(self)} | {"recipe": self.recipe.to_dict()}
+        return own | lists | {"versions": dict(self.versions), "resumed_at": [list(stop) for stop in self.resumed_at]}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Provenance:
+        """Raises RoadtripError where to_dict can't have given these values; missing ones get their defaults, if any."""
+        film, recipe = (values.get(k) if isinstance(values, dict) else None for k in ("film", "recipe"))
+        _known(values, cls, "provenance")
+        _known(film, TrainedFilm, "provenance's film")
+        _known(recipe, Recipe, "provenance's recipe")
+        for name, value in recipe.items():  # type: ignore[union-attr]  # Recipe's sentences repeat what they refuse
+            if isinstance(value, str):
+                _text(value, f"recipe.{name}")
+            else:
+                small = isinstance(value, (int, float)) and abs(value) <= MAX_COUNT
+                _require(small, f"recipe.{name}", "a number, or text")
+        return cls(**values | {"film": TrainedFilm(**film), "recipe": Recipe.from_dict(recipe)})  # type: ignore[arg-type]
+
+
+def _list(values: Any, name: str) -> None:
+    good = isinstance(values, (list, tuple)) and len(values) <= MAX_ENTRIES
+    _require(good, name, f"a list of at most {MAX_ENTRIES}")
+
+
+def _known(values: Any, cls: Any, name: str) -> None:
+    """That `values` are a dict of cls's fields, those without a default among them."""
+    if not isinstance(values, dict):
+        raise RoadtripError(f"The {name} should be values by name; use a checkpoint that Roadtrip saved.")
+    missing = [f.name for f in fields(cls) if f.default is f.default_factory and f.name not in values]
+    unknown = values.keys() - {f.name for f in fields(cls)}
+    if missing or unknown:
+        what = f"lacks {missing[0]}" if missing else "has a field that this version does not know"
+        raise RoadtripError(f"The {name} {what}; use a checkpoint that Roadtrip saved.")
+
+
+def provenance(recipe: Recipe, film: Film, seed: int, held_out: float, dtype: str, device: str) -> Provenance:
+    """Of a training that begins here and now."""
+    recipe = replace(recipe, name=_clean(recipe.name))
+    trained = TrainedFilm(_clean(film.name), film.fingerprint, film.gap, film.fps, len(film.frames), film.drive_ids)
+    return Provenance(recipe, trained, seed, 0, None, held_out, dtype, device, versions())
 
 
 def versions() -> dict[str, str]:
@@ -42,52 +193,67 @@ def versions() -> dict[str, str]:
     return facts | {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
-def save(path: str | Path, run: NextFrame | Progress, resumable: bool = False) -> Path:
+# --- files -------------------------------------------------------------------------------------------------------------
+
+
+class Resumable(Protocol):
+    """A training that can be saved: train.Progress."""
+
+    @property
+    def model(self) -> NextFrame: ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+
+
+def save(path: str | Path, run: NextFrame | Resumable, resumable: bool = False) -> Path:
     """Writes a checkpoint folder, each of its files whole or not at all.
 
     Args:
-        path: the folder; made if it isn't there. A checkpoint in it is replaced, other files stay as they are.
+        path: the folder; made if it isn't there, files in it that aren't a checkpoint's stay as they are. A train-state
+            goes that belongs to what is written over: resuming it would be another run than the weights beside it.
         run: a model, or the Progress of a training.
         resumable: write train-state.safetensors too (optimisers, discriminator, EMA, random states); needs a Progress.
     Returns: the folder. Raises RoadtripError where it cannot be written.
     """
     path = Path(path)
     model = run if isinstance(run, NextFrame) else run.model
-    config = model.architecture | {"provenance": model.provenance}
+    config = model.architecture | {"provenance": model.provenance and model.provenance.to_dict()}
     text = json.dumps(config, indent=1)
     with whole_file(path / MODEL) as file:
         # the config travels inside the weights too: one uploaded file is enough
         save_file(_plain(model.state_dict()), file, metadata={"format": "pt", "config": json.dumps(config)})
     with whole_file(path / CONFIG) as file:
         file.write_text(text)
-    if resumable:
-        if isinstance(run, NextFrame):
-            raise RoadtripError("A model alone can't be resumed; save the progress that training yielded.")
+    if not resumable:
+        (path / STATE).unlink(missing_ok=True)
+    elif isinstance(run, NextFrame):
+        raise RoadtripError("A model alone can't be resumed; save the progress that training yielded.")
+    else:
         tensors, facts = run.state()
         with whole_file(path / STATE) as file:
             save_file(_plain(tensors), file, metadata={"facts": json.dumps(facts)})
-    else:
-        (path / STATE).unlink(missing_ok=True)  # of an older run: to resume it beside this model would go unnoticed
     return path
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> NextFrame:
-    """The model of a checkpoint folder or of a model.safetensors file, its `provenance` filled.
+    """The model of a checkpoint folder or of a model.safetensors file, its `provenance` filled, without gradients.
 
     Raises RoadtripError for what is not there, not safetensors (a pickle, say), too large, or does not fit its config.
     """
     path = Path(path)
     file = path / MODEL if path.is_dir() else path
+    if file.is_file() and file.stat().st_size > MAX_BYTES:
+        raise RoadtripError(f"{file.name} is larger than {MAX_BYTES // 2**20} MB; no network of Roadtrip's is.")
     tensors, metadata = _read(file)
     try:
         config = json.loads(metadata["config"] if "config" in metadata else (file.parent / CONFIG).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise RoadtripError(
             f"{file.name} says nothing of the network it belongs to; use a checkpoint that Roadtrip saved."
         ) from None
-    checked = _checked(config, file.name)
+    architecture, known = _checked(config, file.name)
     with torch.device("meta"):
-        model = NextFrame(**checked)
+        model = NextFrame(**architecture)
     expected = {k: (v.shape, v.dtype) for k, v in model.state_dict().items()}
     if expected != {k: (v.shape, v.dtype) for k, v in tensors.items()}:
         raise RoadtripError(
@@ -96,6 +262,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> NextFrame:
     if not all(torch.isfinite(v).all() for v in tensors.values() if v.is_floating_point()):
         raise RoadtripError(f"The weights in {file.name} hold NaN or infinity; use an earlier checkpoint.")
     model.load_state_dict(tensors, assign=True)
+    model.provenance = known
     return model.to(device).requires_grad_(False).eval()
 
 
@@ -108,9 +275,12 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     tensors, metadata = _read(file)
     try:
-        return tensors, json.loads(metadata["facts"])
-    except (KeyError, ValueError):
-        raise RoadtripError(f"{STATE} is damaged; start the training again.") from None
+        facts = json.loads(metadata["facts"])
+        if isinstance(facts, dict):
+            return tensors, facts
+    except (KeyError, ValueError, RecursionError):
+        pass
+    raise RoadtripError(f"{STATE} is damaged; start the training again.")
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -123,8 +293,6 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise RoadtripError(
             f"There is no checkpoint at {file.parent.name}/{file.name}; give a folder that training wrote."
         )
-    if file.stat().st_size > LARGEST:
-        raise RoadtripError(f"{file.name} is larger than {LARGEST // 2**20} MB; no network of Roadtrip's is.")
     try:
         with safe_open(file, framework="pt") as opened:
             tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118 (it is no mapping)
@@ -135,21 +303,45 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
-def _checked(config: Any, name: str) -> dict[str, Any]:
-    """The arguments of NextFrame that a config holds, each within its range."""
+def _checked(config: Any, name: str) -> tuple[dict[str, Any], Provenance | None]:
+    """The arguments of NextFrame that a config holds, each within its range, and its provenance, if it has any."""
     try:
-        config = {"noise_conditioned": False} | config  # older ones say nothing of it
+        config = {"noise_conditioned": False, "provenance": None} | config  # older ones say nothing of them
         for key, allowed in ARCHITECTURE.items():
             if type(config[key]) is not type(allowed[0]) or config[key] not in allowed:
                 raise KeyError(key)
         height, width = config["size"]
         if not all(type(n) is int and 8 <= n <= 4096 and n % 8 == 0 for n in (height, width)):
             raise KeyError("size")
-        provenance = config["provenance"]
-        if not all(isinstance(part, dict) for part in (provenance, *map(provenance.get, ("film", "recipe"), ({}, {})))):
+        known = config["provenance"]
+        if not isinstance(known, dict | None):
             raise KeyError("provenance")
     except (AttributeError, KeyError, TypeError, ValueError):
         raise RoadtripError(
             f"The config in {name} does not describe a network of Roadtrip's; the checkpoint is damaged."
         ) from None
-    return {key: config[key] for key in ARCHITECTURE} | {"size": (height, width), "provenance": config["provenance"]}
+    architecture = {key: config[key] for key in ARCHITECTURE} | {"size": (height, width)}
+    return architecture, Provenance.from_dict(known) if known else None
+
+
+# --- the Hub's way in and out is the same -------------------------------------------------------------------------------
+
+
+def _save_pretrained(self: NextFrame, save_directory: Path) -> None:
+    save(save_directory, self)
+
+
+def _from_pretrained(cls: type[NextFrame], *, model_id: str, map_location: str = "cpu", **how: Any) -> NextFrame:
+    """A checkpoint as load checks it, but ready to be trained further, as others on the Hub are."""
+    from huggingface_hub import hf_hub_download
+
+    hub = {k: how[k] for k in ("revision", "cache_dir", "force_download", "token", "local_files_only")}
+    folder = Path(model_id)
+    file = folder / MODEL if folder.is_dir() else Path(hf_hub_download(model_id, MODEL, **hub))
+    return load(file, map_location).requires_grad_(True)
+
+
+# set from here, as a network can't know the file that its weights come in; the mixin's own would write what a network
+# was made with before it was trained, and open pickles
+NextFrame._save_pretrained = _save_pretrained  # type: ignore[assignment, method-assign]
+NextFrame._from_pretrained = classmethod(_from_pretrained)  # type: ignore[assignment]

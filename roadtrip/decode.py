@@ -1,11 +1,12 @@
 """Decoding: a folder or zip of stills, or a video, to frames uint8 [T, 3, H, W]. Hostile input ends in one sentence.
 
-Knows nothing of gaps, cuts or caches; PIL and PyAV are imported where they are used. Stills are always decoded on the
+Independent of gaps, cuts and caches; PIL and PyAV are imported where they are used. Stills are always decoded on the
 CPU: a GPU's JPEG decoder gives other bits, and the same stills must give the same film on every machine.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -42,16 +43,23 @@ MAX_BYTES = 64 * 2**30  # of a zip, unpacked
 MAX_BYTES_STILL = 256 * 2**20  # of one of its members
 MAX_RATIO = 200  # unpacked over packed: pictures hardly compress, bombs do
 KEEP_EVERY = 256  # stills after which an import that is killed loses no more than these
-FACTS = np.dtype([("good", "?"), ("time", "S40")])
+ENDS = 2**16  # bytes at either end of a file that its identity is taken from
+FACTS = np.dtype([("good", "?"), ("time", "S40"), ("digest", "V32")])
 
 
 @dataclass(frozen=True)
 class Footage:
-    """What a source holds: frames uint8 [T, 3, H, W], frames a second (None for stills), what could not be read."""
+    """A source's content: frames uint8 [T, 3, H, W], frames a second (None for stills), names of unreadable stills.
+
+    id: sha256 over length, first and last 64 KB of the video or of each still that was read, in film order: the same
+    at any size and gap, under any name, in a folder or a zip. Not the same for what was encoded again. An edit that
+    leaves a file's length and both its ends alone is not noticed: then two sources pass for one, never one for two.
+    """
 
     frames: Tensor
     fps: float | None
     skipped: tuple[str, ...]
+    id: str
 
 
 def read_footage(path: Path, size: tuple[int, int], report: Report, unfinished: Path | None = None) -> Footage:
@@ -115,7 +123,7 @@ def _read_zip(path: Path, size: tuple[int, int], report: Report, unfinished: Pat
             raise RoadtripError(f"{path.name} holds {len(members)} files; at most {MAX_ENTRIES} are read.")
         packed, unpacked = (sum(getattr(m, k) for m in members) for k in ("compress_size", "file_size"))
         if unpacked > MAX_BYTES or unpacked > MAX_RATIO * max(packed, 2**16):
-            raise RoadtripError(f"{path.name} would unpack to {unpacked / 2**30:.1f} GB; that is no zip of stills.")
+            raise RoadtripError(f"{path.name} would unpack to {unpacked / 2**30:.1f} GB; that is not a zip of stills.")
 
         def opener(member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
             def opened() -> IO[bytes]:
@@ -145,7 +153,7 @@ def _read_stills(
     source: str,
     unfinished: Path | None,
 ) -> Footage:
-    """Decodes in threads (PIL lets go of the interpreter) straight into the film's own memory, or into a file."""
+    """Decodes in threads (PIL releases the GIL) straight into the film's own memory, or into a file."""
     from PIL import Image
 
     # pictures over the limit are refused by _read_still; PIL's own warning would only reach the log
@@ -153,12 +161,13 @@ def _read_stills(
     Image.init()
     heic = _register_heic() if any(name.lower().endswith((".heic", ".heif")) for name, _ in stills) else True
     stills = stills[:MAX_FRAMES]
-    so_far = _SoFar(len(stills), size, unfinished)
-    frames, facts = so_far.frames, so_far.facts
+    reading = _PartialImport(len(stills), size, unfinished)
+    frames, facts = reading.frames, reading.facts
 
     def decode(i: int) -> None:
         try:
             with stills[i][1]() as file:
+                facts["digest"][i] = np.void(_digest(file))
                 frames[i], facts["time"][i] = _read_still(file, size)
             facts["good"][i] = True
         # PIL's decoders raise nearly anything on hostile input; whatever it is, this still is unreadable
@@ -167,11 +176,11 @@ def _read_stills(
 
     with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
         try:
-            for done, _ in enumerate(pool.map(decode, range(so_far.done, len(stills))), so_far.done + 1):
+            for done, _ in enumerate(pool.map(decode, range(reading.done, len(stills))), reading.done + 1):
                 if done % 16 == 0 or done == len(stills):
                     report(done, len(stills), "reading stills")
                 if done % KEEP_EVERY == 0:
-                    so_far.keep(done)
+                    reading.keep(done)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # Stop, or a report that raises, does not wait for thousands of stills
             raise
@@ -190,12 +199,25 @@ def _read_stills(
         # a stable sort: stills of one instant stay in the order of their names
         kept = kept[np.argsort(taken, kind="stable")]
     whole = len(kept) == len(stills) and bool((np.diff(kept) == 1).all())
-    return Footage(torch.from_numpy(frames if whole else frames[kept]), None, skipped)
+    identity = hashlib.sha256(facts["digest"][kept].tobytes()).hexdigest()
+    return Footage(torch.from_numpy(frames if whole else frames[kept]), None, skipped, identity)
 
 
-class _SoFar:
-    """Stills read so far: `frames` uint8 [T, 3, H, W] and `facts` (was it good, its EXIF time), the first `done` of
-    them settled. In memory, or in files of a folder, where the next process finds them again."""
+def _digest(file: IO[bytes]) -> bytes:
+    """sha256 of a file's length, first and last 64 KB; leaves it at its beginning. A still of 12 megapixels read whole
+    for it would make an import a tenth slower."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(ENDS)
+    file.seek(max(0, length - ENDS))
+    tail = file.read(ENDS)
+    file.seek(0)
+    return hashlib.sha256(length.to_bytes(8, "little") + head + tail).digest()
+
+
+class _PartialImport:
+    """Stills read so far: `frames` uint8 [T, 3, H, W] and `facts` (was it good, its EXIF time and digest), the first
+    `done` of them settled. In memory, or in files of a folder, where the next process finds them again."""
 
     def __init__(self, count: int, size: tuple[int, int], folder: Path | None):
         self.done, self.mark = 0, folder / "done" if folder else None
@@ -340,7 +362,9 @@ def _read_video(path: Path, size: tuple[int, int], report: Report) -> Footage:
         raise RoadtripError(f"No frame of {path.name} can be read; export it again, as mp4 for example.")
     report(len(frames), len(frames), "reading video")
     skipped = (f"the end of {path.name}",) if ends_early else ()
-    return Footage(torch.from_numpy(np.stack(frames)), fps, skipped)
+    with path.open("rb") as file:
+        identity = _digest(file).hex()
+    return Footage(torch.from_numpy(np.stack(frames)), fps, skipped, identity)
 
 
 def _video_frame(frame: Any, stream: Any, width: int, height: int) -> np.ndarray:

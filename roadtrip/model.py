@@ -151,7 +151,6 @@ class NextFrame(
             the whole picture (the post's own way).
         noise_conditioned: whether it is told how much noise is on the frames that go in.
         size: (H, W) of the training film; only the mean training frame depends on it, the network does not.
-        provenance: where the weights come from (recipe, seed, step, film, versions); plain JSON.
     """
 
     def __init__(
@@ -162,7 +161,6 @@ class NextFrame(
         output: str = "warp",
         noise_conditioned: bool = False,
         size: tuple[int, int] = (72, 128),
-        provenance: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.encoder = Encoder(width)
@@ -179,7 +177,7 @@ class NextFrame(
             "noise_conditioned": noise_conditioned,
         }
         self.architecture["size"] = list(size)
-        self.provenance = provenance or {}
+        self.provenance: Any = None  # where the weights come from: a checkpoint.Provenance, or None if from nowhere
         # a baseline that belongs to the weights: measured beside them, wherever they go
         self.mean_frame: Tensor
         self.register_buffer("mean_frame", torch.zeros(3, *size, dtype=torch.uint8))
@@ -194,8 +192,15 @@ class NextFrame(
         """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it."""
         return self.bottleneck.observe(self._code(frame, noise)[0])
 
-    def step(self, frame: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
-        """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from."""
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...] | None:
+        """The shape of z for one frame of this size, standard normal; None for a network that doesn't sample."""
+        return None
+
+    def step(
+        self, frame: Tensor, state: State, noise: Tensor | None = None, z: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from. z: float [B, …] of
+        `latent_shape`, all that is random about this frame; None where that is None."""
         code, skip = self._code(frame, noise)
         code, state = self.bottleneck.step(code, state)
         if self.flow:

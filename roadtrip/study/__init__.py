@@ -4,7 +4,6 @@ arms: the recipes that are compared. rows: one run's key and row, and results fi
 them, in processes or on Ray. analysis: medians, shares and exact tests. Independent of prose, figures and any UI.
 """
 
-from ..measure import HORIZON
 from .arms import ARMS
 from .pool import VECTORS, plan, study
 from .rows import (

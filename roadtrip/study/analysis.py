@@ -14,7 +14,8 @@ from itertools import combinations
 import numpy as np
 
 from ..errors import RoadtripError
-from ..measure import HORIZONS, LAGS
+from ..evaluation import HORIZONS
+from ..oscillation import LAGS
 from .arms import ARMS
 from .rows import SIZE, Row
 

@@ -26,7 +26,7 @@ _TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "cure-noise": ("v3-pair", {"context_noise": 0.1}),
     "cure-8bit": ("v3-pair", {"feedback": "8-bit"}),
     "cure-detached": ("v3-pair", {"feedback": "detached"}),
-    "cure-r1": ("v3-pair", {"r1_weight": 10.0}),
+    "cure-r1": ("v3-pair", {"r1_weight": 1.0}),
     "cure-spectral": ("v3-pair", {"spectral": True}),
     "cure-lstm": ("v3-pair", {"bottleneck": "lstm", "depth": 3}),
     "cure-pingpong": ("v3-pair", {"pingpong_weight": 50.0}),  # half of its L1 weight

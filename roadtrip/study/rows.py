@@ -28,7 +28,7 @@ PUBLISHED = Path(__file__).parents[2] / "checkpoints" / "results.json"
 
 class Measured(TypedDict):
     """The oscillation's measures of one rollout, or medians over several, under the letters of the docs; None where one
-    is undefined. See roadtrip/measure.py for formulas and ranges."""
+    is undefined. See roadtrip/oscillation.py for formulas and ranges."""
 
     R: float | None
     N: float
@@ -196,12 +196,11 @@ def is_model_of(model: NextFrame, row: Row) -> bool:
     """Whether a model is what the run of this row trained, under whatever name: one run may stand in two tables, as an
     arm of its own and as another arm with a setting."""
     facts = model.provenance
-    film = facts.get("film", {})
-    seen = facts.get("seed"), facts.get("step"), film.get("fingerprint"), film.get("gap")
-    if seen != (row["seed"], row["steps"], row["fingerprint"], row["gap"]):
+    if facts is None or (facts.seed, facts.step) != (row["seed"], row["steps"]):
         return False
-    recipe = Recipe.from_dict(row["recipe"])
-    return replace(Recipe.from_dict(facts["recipe"]), name=recipe.name) == recipe
+    if (facts.film.fingerprint, facts.film.gap) != (row["fingerprint"], row["gap"]):
+        return False
+    return facts.recipe == replace(Recipe.from_dict(row["recipe"]), name=facts.recipe.name)
 
 
 def read_results(path: str | Path) -> list[Row]:

@@ -9,37 +9,38 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from ..atomic import whole_file
 from ..checkpoint import save, versions
 from ..errors import RoadtripError
-from ..film import Film, evenly_spaced, open_film
-from ..measure import (
+from ..evaluation import (
     HELD_OUT,
     HORIZON,
     HORIZONS,
-    MIN_WINDOW,
-    N_STARTS,
-    Oscillation,
     baselines,
     film_windows,
-    median_oscillation,
     multiplier,
-    oscillation,
-    psnr,
+    oscillations,
+    psnr_at_horizons,
+    start_clips,
+    verdict_window,
 )
+from ..film import Film, evenly_spaced
+from ..frames import as_float
 from ..model import NextFrame
-from ..rollout import as_float, rollout
+from ..oscillation import MIN_WINDOW, ROW, as_row, median_oscillation
+from ..rollout import rollout
+from ..sources import open_film
 from ..train import Run, find_device
-from .rows import Job, Measured, Row, film_and_gap, key_of, to_json
+from .rows import Job, Row, film_and_gap, key_of, to_json
 
 CHECKS = 12  # at a fixed start while a run trains
+LATE = verdict_window(HORIZON)  # frames at the end of a rollout that are measured
 
 
 def run(job: Job, folder: Path, device: str | None = None) -> Row:
@@ -101,7 +102,7 @@ def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame
             training_curve.append(_check(training, step) | {k: v.item() for k, v in losses.items()})
     seconds = time.perf_counter() - began
     for model in (training.model, training.ema):
-        model.provenance = model.provenance | {"step": job.steps, "steps": job.steps}
+        model.provenance = replace(model.provenance, step=job.steps, steps=job.steps)
     averaged = measure(training.ema, film)
     row = {
         "arm": job.arm,
@@ -113,7 +114,7 @@ def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame
         "recipe": job.recipe.to_dict(),
         **measure(training.model, film),
         **about_film,
-        "ema": {k: averaged[k] for k in (*Measured.__annotations__, "onset", "psnr")},
+        "ema": {k: averaged[k] for k in (*ROW, "onset", "psnr")},
         "multiplier": _multiplier(training.model, film),
         "training_curve": training_curve,
         "nonfinite": bool(training.nonfinite),
@@ -133,17 +134,16 @@ def measure(model: NextFrame, film: Film) -> dict[str, Any]:
     in "starts"), the same in windows of 16 ("onset"), and PSNR in dB at horizons 1, 4, 16 of the model and its
     baselines, means over 32 starts."""
     clips = start_clips(film)
-    frames = rollout(model, clips[:, 0], clips[:, 1], HORIZON).cpu()
-    each = late_windows(frames, film)
-    onset = [
-        {"frames": [first + 1, first + MIN_WINDOW], **_measured(frames[:, first : first + MIN_WINDOW], film)}
-        for first in range(0, HORIZON, MIN_WINDOW)
-    ]
+    frames = rollout(model, clips[:, 0], clips[:, 1], HORIZON)
+    each = oscillations(frames[:, -LATE:], film)
+    windows = [(first, first + MIN_WINDOW) for first in range(0, HORIZON, MIN_WINDOW)]
     return {
         **as_row(median_oscillation(each)),
         "starts": [{k: v for k, v in as_row(o).items() if k in ("R", "N", "S", "B", "verdict")} for o in each],
-        "onset": onset,
-        "psnr": _psnr(model, film),
+        "onset": [
+            {"frames": [a + 1, b], **as_row(median_oscillation(oscillations(frames[:, a:b], film)))} for a, b in windows
+        ],
+        "psnr": psnr_at_horizons(model, film),
     }
 
 
@@ -151,13 +151,11 @@ def of_film(film: Film) -> dict[str, Any]:
     """What a row says of the film alone: what real film does in windows of 32 frames ("real"), and the least and most
     that linear extrapolation, which needs no network, gets from the starts that a model is measured on ("linear")."""
     clips = as_float(start_clips(film))
-    guesses = baselines(clips[:, 0], clips[:, 1], HORIZON, clips[0, 0])["linear"].cpu()
-    found = [dict(as_row(o)) for o in late_windows(guesses, film)]
-    known: dict[str, list[Any]] = {
-        k: [o[k] for o in found if o[k] is not None] for k in ("R", "N", "S", "B", "sharpness")
-    }
+    guesses = baselines(clips[:, 0], clips[:, 1], HORIZON, clips[0, 0])["linear"]
+    found = [as_row(o) for o in oscillations(guesses[:, -LATE:], film)]
+    known = {k: [o[k] for o in found if o[k] is not None] for k in ("R", "N", "S", "B", "sharpness")}
     return {
-        "real": asdict(film_windows(film, HORIZON // 2)),
+        "real": asdict(film_windows(film, LATE)),
         "linear": {k: (min(values), max(values)) for k, values in known.items() if values},
         "gap": film.gap,
         "fingerprint": film.fingerprint,
@@ -165,55 +163,16 @@ def of_film(film: Film) -> dict[str, Any]:
     }
 
 
-def start_clips(film: Film) -> Tensor:
-    return film.clips(evenly_spaced(film.starts(2, "held_out", HELD_OUT), N_STARTS), 2)
-
-
-def late_windows(frames: Tensor, film: Film) -> list[Oscillation]:
-    late = HORIZON // 2
-    return [oscillation(y[-late:], film_windows(film, late)) for y in frames]
-
-
-def _psnr(model: NextFrame, film: Film) -> dict[str, list[float]]:
-    ahead = max(HORIZONS)
-    starts = film.starts(2 + ahead, "held_out", HELD_OUT)
-    real = as_float(film.clips(evenly_spaced(starts, 32), 2 + ahead))
-    f1, f2 = real[:, 0], real[:, 1]
-    guesses = {"model": rollout(model, f1, f2, ahead).to(real.device)} | baselines(f1, f2, ahead, model.mean_frame)
-    means = {method: psnr(guess, real[:, 2:]).mean(dim=0).tolist() for method, guess in guesses.items()}
-    return {method: [curve[h - 1] for h in HORIZONS] for method, curve in means.items()}
-
-
 def _multiplier(model: NextFrame, film: Film) -> dict[str, float]:
     """The rollout map's multiplier (H3) at the middle one of the starts."""
     clip = film.clips(evenly_spaced(film.starts(2, "held_out", HELD_OUT), 3)[1:2], 2)
     frames = rollout(model, clip[:, 0], clip[:, 1], HORIZON)[0]
-    return asdict(multiplier(model, frames[-HORIZON // 2 :]))
-
-
-def as_row(o: Oscillation) -> Measured:
-    return {
-        "R": o.return_ratio,
-        "N": o.nyquist_excess,
-        "S": o.step_ratio,
-        "B": o.two_mode_share,
-        "switches": o.switches,
-        "period": o.period,
-        "sharpness": o.sharpness_ratio,
-        "lag_profile": list(o.lag_profile),
-        "verdict": o.verdict,
-    }
-
-
-def _measured(frames: Tensor, film: Film) -> Measured:
-    """Medians over rollouts [B, T, 3, H, W]."""
-    real = film_windows(film, frames.shape[1])
-    return as_row(median_oscillation([oscillation(y, real) for y in frames]))
+    return asdict(multiplier(model, frames[-LATE:]))
 
 
 def _check(training: Run, step: int) -> dict[str, Any]:
     """The measures at a fixed start while training, a clock of its own (H4): of 32 frames the second half."""
     starts = training.film.starts(2, "held_out", HELD_OUT)
     clip = training.film.clips(starts[len(starts) // 2].view(1), 2)
-    frames = rollout(training.model, clip[:, 0], clip[:, 1], 2 * MIN_WINDOW).cpu()
-    return {"step": step, **_measured(frames[:, -MIN_WINDOW:], training.film)}
+    frames = rollout(training.model, clip[:, 0], clip[:, 1], 2 * MIN_WINDOW)
+    return {"step": step, **as_row(median_oscillation(oscillations(frames[:, -MIN_WINDOW:], training.film)))}

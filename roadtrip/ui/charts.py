@@ -77,15 +77,16 @@ def _colour(recipe: str) -> str:
     return RECIPE.get(recipe.partition(",")[0], OTHER)
 
 
-def error_curves(psnr: dict[str, Values], unroll: int, name: str = "model", recipe: str = "") -> dict[str, Any]:
-    """PSNR over the horizon, model and baselines; how far training unrolled is marked."""
+def error_curves(psnr: dict[str, Values], deepest: int, name: str = "model", recipe: str = "") -> dict[str, Any]:
+    """PSNR over the horizon, model and baselines; marked is how deep into its rollouts the model was trained, if known."""
     x = list(range(1, len(psnr["model"]) + 1))
     lines = [_line(name, x, psnr["model"], _colour(recipe))]
     lines += [_line(NAMES[m], x, y, *BASELINES[m]) for m, y in psnr.items() if m != "model"]
-    mark = {"type": "line", "x0": unroll, "x1": unroll, "yref": "paper", "y0": 0, "y1": 1}
-    note = {"x": unroll, "y": 0, "yref": "paper", "text": "trained to here", "showarrow": False, "xanchor": "left"}
-    shapes = [mark | {"line": {"dash": "dot", "width": 1, "color": "#999"}}]
-    return _figure(lines, "frames ahead", "PSNR, dB", shapes=shapes, annotations=[note | {"yanchor": "bottom"}])
+    mark = {"type": "line", "x0": deepest, "x1": deepest, "yref": "paper", "y0": 0, "y1": 1}
+    note = {"x": deepest, "y": 0, "yref": "paper", "text": "trained to here", "showarrow": False, "xanchor": "left"}
+    shapes = [mark | {"line": {"dash": "dot", "width": 1, "color": "#999"}}] * bool(deepest)
+    notes = [note | {"yanchor": "bottom"}] * bool(deepest)
+    return _figure(lines, "frames ahead", "PSNR, dB", shapes=shapes, annotations=notes)
 
 
 def loss_curves(curves: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:

@@ -1,57 +1,41 @@
-"""Frames to files: mp4, gif, webp, a png strip, a contact sheet. Knows nothing of models or films."""
+"""Frames to files: mp4, gif, webp, a png strip. Independent of models and films."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from .atomic import whole_file
 from .errors import RoadtripError
-from .rollout import as_float
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from .frames import images, one_film, sheet, to_bytes
 
 FORMATS = (".mp4", ".gif", ".webp", ".png")
-
-
-def to_bytes(frames: Tensor, scale: int = 1) -> Tensor:
-    """Pictures as rows of bytes: uint8 or float [0, 1], [T, 3, H, W] → uint8 [T, scale·H, scale·W, 3] on the CPU.
-    Pixels are repeated, never smoothed: what a network drew stays visible."""
-    pixels = (as_float(frames) * 255).round().to(torch.uint8).cpu().permute(0, 2, 3, 1)
-    return pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2).contiguous()
-
-
-def images(frames: Tensor, scale: int = 1) -> list[Image]:
-    """Frames [T, 3, H, W] as a list of PIL images."""
-    from PIL import Image
-
-    return [Image.fromarray(pixels.numpy()) for pixels in to_bytes(frames, scale)]
-
-
-def sheet(frames: Tensor, columns: int, scale: int = 1) -> Image:
-    """Frames [T, 3, H, W] as one picture, row by row, two pixels apart."""
-    from torchvision.utils import make_grid
-
-    return images(make_grid(as_float(frames), nrow=columns, padding=2)[None], scale)[0]
+MAX_SIDE = 16383  # pixels that webp and h264 hold
 
 
 def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3, quality: int | None = None) -> Path:
-    """Writes frames [T, 3, H, W] as what the name ends in: .mp4, .gif, .webp or .png (a strip of all).
+    """Writes frames as what the name ends in: .mp4, .gif, .webp or .png (a strip of all).
 
+    frames: uint8 or float in [0, 1], [T, 3, H, W], or the [1, T, 3, H, W] of one rollout.
     quality: of .webp, 0 … 100; None is lossless.
-    Raises RoadtripError for another ending, a rate outside 0.1 … 120 or a scale outside 1 … 16.
+    Raises RoadtripError for another ending, what frames.one_film refuses, a rate outside 0.1 … 120, a scale outside
+    1 … 16 or one that makes a side longer than MAX_SIDE, and where the file can't be written.
     """
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in FORMATS:
         raise RoadtripError(f"Can't write {path.name}; name it {', '.join('x' + f for f in FORMATS)}.")
-    if not (0.1 <= fps <= 120 and 1 <= scale <= 16):
+    if not (isinstance(fps, (int, float)) and 0.1 <= fps <= 120 and scale in range(1, 17)):
         raise RoadtripError("Choose 0.1 to 120 frames a second and a scale from 1 to 16.")
+    if not (quality is None or quality in range(101)):
+        raise RoadtripError("Choose a quality from 0 to 100, or None for lossless.")
+    frames = one_film(frames)
+    height, width = (scale * n for n in frames.shape[-2:])
+    if (kind != ".png" and max(height, width) > MAX_SIDE) or (kind == ".mp4" and min(height, width) < 2):
+        raise RoadtripError(f"Frames of {width}×{height} can't be written; choose another scale.")
     with whole_file(path) as file:
         if kind == ".mp4":
             _write_mp4(file, to_bytes(frames, scale), fps)

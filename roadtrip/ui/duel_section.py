@@ -1,0 +1,86 @@
+"""Run it yourself: two versions trained side by side from one seed, as many steps each. Stands under Compare."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from ..errors import RoadtripError
+from ..recipes import RECIPES
+from ..train import PREVIEW_FRAMES
+from .charts import duel_curves
+from .messages import number
+from .player import chart, chart_value, note, player, player_value
+from .session import Session
+from .starts import real_frames
+from .training import KEPT, Training, new_training, on_start, on_stop, snapshots, train_live
+
+MAX_STEPS = 2000
+
+
+def run(session: Session, film_name: str, one: str, other: str, steps: float, seed: float) -> Iterator[tuple[Any, ...]]:
+    """Yields (status, chart, player); both models are in the session from their first snapshots on."""
+    yield from train_live(session, _views(session, film_name, (one, other), steps, seed), 2)
+
+
+def _views(
+    session: Session, film_name: str, names: tuple[str, str], steps: float, seed: float
+) -> Generator[tuple[Any, ...]]:
+    if len({*names}) < 2 or not {*names} <= RECIPES.keys():
+        raise RoadtripError("Choose two different versions.")
+    steps = max(1, min(MAX_STEPS, round(number(steps, "how many steps to train"))))
+    both = [new_training(session, film_name, "", RECIPES[name], seed) for name in names]
+    plans = [(t.recipe, t.film, t.seed, None) for t in both]
+    with closing(snapshots(plans, None, steps)) as stream:  # type: ignore[type-var, arg-type]
+        for i, snapshot in stream:
+            both[i].take(session, snapshot)
+            yield duel_view(both)
+
+
+def duel_view(both: list[Training]) -> tuple[Any, ...]:
+    """Where two trainings stand, as `run` yields it."""
+    latest = {t.recipe.name: t.latest for t in both if t.latest}
+    parts = [f"**{name}** step {s.step} of {s.steps}" for name, s in latest.items()]
+    done = len(latest) == len(both) and all(s.step == s.steps for s in latest.values())
+    left = sum(s.left or 0.0 for s in latest.values())
+    parts.append(f"finished; both are {KEPT} and of this one" if done else f"{left:.0f} s left")
+    curves = chart_value(duel_curves({t.recipe.name: t.curves for t in both if t.latest}, [*latest]))
+    views = {t.recipe.name: t.preview for t in both if t.preview is not None}
+    if len(views) < len(both):
+        return " · ".join(parts), curves, gr.skip()
+    start = both[0].preview_start
+    views["real"] = real_frames(both[0].film, start, PREVIEW_FRAMES)
+    return " · ".join(parts), curves, player_value(views, f"duel {start}", autoplay=True)
+
+
+def build(session: gr.State, film: gr.Dropdown) -> list[Any]:
+    """The events after which there are new models."""
+    gr.Markdown(
+        "## Run it yourself\nBoth versions are trained here and now, in turns, on the film chosen above: the same seed, so "
+        "the same first weights and the same clips, and as many steps each. A minute shows where they part, not where "
+        "they end."
+    )
+    with gr.Row():
+        one = gr.Dropdown(
+            list(RECIPES), value="v3-pair", label="Model A", info="Trained first in each turn.", min_width=140
+        )
+        other = gr.Dropdown(list(RECIPES), value="v3-single", label="Model B", info="Trained second.", min_width=140)
+        steps = gr.Number(
+            150, label="Steps", info="Of each of the two.", precision=0, minimum=1, maximum=MAX_STEPS, min_width=110
+        )
+        seed = gr.Number(0, label="Seed", info="Of both.", precision=0, minimum=0, maximum=2**31 - 1, min_width=110)
+    with gr.Row():
+        start = gr.Button("Train both", variant="primary", elem_id="rt-duel-start")
+        stop = gr.Button("Stop", elem_id="rt-duel-stop")
+    status = gr.Markdown(elem_id="rt-duel-status")
+    show = player("rt-duel-player")
+    losses = chart("rt-duel-losses")
+    note(
+        "What you see: rollouts of both from the same two held-out frames, remade as they learn, beside the real road; "
+        "below, each one's L1 distance, summed over the two unrolled frames, and what its discriminator loses."
+    )
+    training = on_start(start, status, run, [session, film, one, other, steps, seed], [losses, show], "duel")
+    return [training, on_stop(stop, session, status, [training])]

@@ -1,0 +1,183 @@
+"""Frames to files: what is written, what is refused in one sentence, and that nothing half-written stays."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import roadtrip as rt
+from roadtrip.atomic import whole_file
+from roadtrip.frames import sheet
+
+KINDS = ("mp4", "gif", "webp", "png")
+
+
+def count(path: Path) -> int:
+    if path.suffix == ".mp4":
+        with av.open(str(path)) as video:
+            return sum(1 for _ in video.decode(video=0))
+    return getattr(Image.open(path), "n_frames", 1)
+
+
+def refused(call, *args, **kwargs) -> str:
+    with pytest.raises(rt.RoadtripError) as error:
+        call(*args, **kwargs)
+    said = str(error.value)
+    assert "\n" not in said and said.endswith(".")
+    return said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_rollout_is_written_as_it_comes(tmp_path, kind):
+    rollout = torch.rand(1, 5, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    for name, frames in (("a", rollout), ("b", rollout[0]), ("c", (rollout[0] * 255).round().byte())):
+        assert count(rt.write(tmp_path / f"{name}.{kind}", frames)) == (1 if kind == "png" else 5)
+    assert len({(tmp_path / f"{name}.{kind}").read_bytes() for name in "abc"}) == 1
+    assert sheet(rollout, 5).size == (5 * 26 + 2, 20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_that_are_none_are_refused(tmp_path, kind):
+    path, good = tmp_path / f"x.{kind}", torch.zeros(4, 3, 16, 24)
+    wrong = [
+        (torch.zeros(0, 3, 16, 24), "no frames"),
+        (torch.zeros(1, 0, 3, 16, 24), "no frames"),
+        (torch.zeros(4, 3, 0, 24), "no frames"),
+        (torch.zeros(0, 4, 3, 16, 24), "0 rollouts"),
+        (torch.zeros(2, 4, 3, 16, 24), "2 rollouts"),
+        (good[0], "shape [3, 16, 24]"),
+        (good[:, :1], "shape [4, 1, 16, 24]"),
+        (good.permute(0, 2, 3, 1), "shape [4, 16, 24, 3]"),
+        (torch.tensor(0.5), "shape []"),
+        (good.long(), "int64"),
+        (good.bool(), "bool"),
+        (good.to(torch.complex64), "complex64"),
+        (good + 1.5, "[0, 1]"),
+        (good - 0.1, "[0, 1]"),
+        (good * float("nan"), "NaN"),
+        (good.numpy(), "ndarray"),
+        (None, "NoneType"),
+        ([good], "list"),
+    ]
+    for frames, says in wrong:
+        assert says in refused(rt.write, path, frames)
+        assert says in refused(rt.sheet, frames, 4)
+    assert not list(tmp_path.iterdir())
+    assert "columns" in refused(rt.sheet, good, 0)
+
+
+def test_what_else_is_refused(tmp_path):
+    good = torch.zeros(2, 3, 8, 1100)
+    for fps in (0, 121, -1, float("nan"), float("inf"), "8", None):
+        assert "frames a second" in refused(rt.write, tmp_path / "x.gif", good, fps=fps)
+    for scale in (0, 17, 1.5, "2", None):
+        assert "scale" in refused(rt.write, tmp_path / "x.gif", good, scale=scale)
+    for quality in (-1, 101, 0.5, "good"):
+        assert "quality" in refused(rt.write, tmp_path / "x.webp", good, quality=quality)
+    assert "17600" in refused(rt.write, tmp_path / "x.webp", good, scale=16)
+    assert "1×1" in refused(rt.write, tmp_path / "x.mp4", torch.zeros(2, 3, 1, 1), scale=1)
+    for name in ("x.exe", "x", "", ".mp4"):
+        assert "name it" in refused(rt.write, tmp_path / name, good)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_nothing_can_be_written(tmp_path, kind):
+    (tmp_path / f"folder.{kind}").mkdir()
+    (tmp_path / "file").write_text("old")
+    for path in (f"folder.{kind}", f"file/x.{kind}", f"file/deep/x.{kind}", f"{'n' * 300}.{kind}", f"a\0b.{kind}"):
+        assert "Cannot write" in refused(rt.write, tmp_path / path, torch.zeros(2, 3, 8, 8))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", f"folder.{kind}"]
+    assert not list((tmp_path / f"folder.{kind}").iterdir())
+    long = f"{'n' * 240}.{kind}"  # a name that fits, where a longer one beside it does not
+    assert rt.write(tmp_path / long, torch.zeros(2, 3, 8, 8)).exists()
+
+
+FULL = """
+import resource, sys
+import torch
+import roadtrip as rt
+from roadtrip.atomic import whole_file
+
+frames = torch.randint(0, 255, (40, 3, 64, 96), dtype=torch.uint8)
+film = rt.Film(frames, (), 1, None, (0,), "film", "")
+model = rt.NextFrame(size=(16, 16), width=32, depth=2)
+
+def text(path):
+    with whole_file(path) as file:
+        file.write_text("a" * 50000)
+
+calls = {f"x.{kind}": lambda path: rt.write(path, frames) for kind in ("mp4", "gif", "webp", "png")}
+calls |= {"x.film": film.save, "x.txt": text, "model": lambda path: rt.save(path, model)}
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
+for name, call in calls.items():
+    try:
+        call(f"{sys.argv[1]}/{name}")
+        print(f"{name} was written")
+    except rt.RoadtripError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limits on a file's size to stand for a full disk")
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(tmp_path):
+    """Whoever writes through whole_file: exports, films, checkpoints, text."""
+    (tmp_path / "x.gif").write_text("old")
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 7 and all(x.startswith("Cannot write") and "File too large" in x for x in lines), lines
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["model", "x.gif"]
+    assert (tmp_path / "x.gif").read_text() == "old"
+
+
+def test_a_file_has_the_mode_of_any_new_file_and_the_umask_is_left_alone(tmp_path, monkeypatch):
+    mask = os.umask(0o027)
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the whole process's umask was changed"))
+    try:
+        for name in ("a.txt", "b.txt"):
+            with whole_file(tmp_path / name) as file:
+                file.write_text(name)
+            assert stat.S_IMODE((tmp_path / name).stat().st_mode) == (0o640 if os.name != "nt" else 0o666)
+    finally:
+        monkeypatch.undo()
+        os.umask(mask)
+
+
+def test_two_threads_write_one_file_whole(tmp_path):
+    def work(letter: str) -> None:
+        for _ in range(20):
+            with whole_file(tmp_path / "x") as file:
+                file.write_text(letter * 10000)
+
+    threads = [threading.Thread(target=work, args=(letter,)) for letter in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set((tmp_path / "x").read_text())) == 1 and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_an_error_of_the_writer_s_own_is_not_turned_into_a_sentence(tmp_path):
+    (tmp_path / "x").write_text("old")
+    for error in (ArithmeticError, KeyboardInterrupt):
+        with pytest.raises(error), whole_file(tmp_path / "x"):
+            raise error
+    assert (tmp_path / "x").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_bytes_repeat_pixels(tmp_path):
+    frames = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    path = rt.write(tmp_path / "x.webp", frames, scale=2)
+    shown = Image.open(path)
+    for i, frame in enumerate(frames):
+        shown.seek(i)
+        found = np.asarray(shown.convert("RGB"))
+        assert (found == frame.permute(1, 2, 0).repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()).all()
