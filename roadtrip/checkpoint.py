@@ -10,7 +10,7 @@ import json
 import math
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -140,6 +140,16 @@ class Provenance:
             if stop[1] is not None:
                 _count(stop[1], "resumed_at")
         object.__setattr__(self, "resumed_at", tuple(map(tuple, self.resumed_at)))
+
+    def seen(self, film: Film) -> tuple[Sequence[str], float]:
+        """What Film.unseen_starts takes: ids of the drives that were trained on, and the share held out of each. Older
+        weights do not say which drives; where the fingerprint is this film's, they are its own."""
+        same = self.film.fingerprint == film.fingerprint
+        return self.film.drive_ids or (film.drive_ids if same else ()), self.held_out
+
+    def trained_on(self, film: Film) -> bool:
+        """Whether a drive of this film was trained on, in whatever size and at whatever gap."""
+        return not set(self.seen(film)[0]).isdisjoint(film.drive_ids)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; from_dict takes them back."""

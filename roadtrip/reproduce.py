@@ -103,6 +103,5 @@ def slug(text: str, most: int = 80) -> str:
 
 
 def _as_csv(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    steps = [step for step, _ in next(iter(losses.values()))]
-    lines = [[str(step), *(f"{points[i][1]:.6g}" for points in losses.values())] for i, step in enumerate(steps)]
-    return "\n".join(",".join(line) for line in [["step", *losses], *lines]) + "\n"
+    rows = [[str(row[0][0]), *(f"{value:.6g}" for _, value in row)] for row in zip(*losses.values())]
+    return "\n".join(",".join(row) for row in [["step", *losses], *rows]) + "\n"

@@ -3,6 +3,7 @@
 import json
 import pickle
 import zipfile
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,22 @@ from safetensors.torch import load_file
 
 import roadtrip as rt
 from roadtrip import study
-from roadtrip.ui import charts, compare_tab, diagram, film_part, page, recipe_part, scrub_tab, study_part, train_tab
-from roadtrip.ui.garage import ROAD, Garage, park, plain, shipped_names
+from roadtrip.model import NextFrame
+from roadtrip.ui import (
+    charts,
+    compare_tab,
+    diagram,
+    film_section,
+    page,
+    recipe_section,
+    scrub_tab,
+    study_section,
+    train_tab,
+)
+from roadtrip.ui.library import ROAD, shipped_names
+from roadtrip.ui.messages import escape_markdown
+from roadtrip.ui.session import MAX_MODELS, Session, restore_session
+from roadtrip.ui.starts import film_for
 
 
 @pytest.fixture
@@ -41,9 +56,9 @@ def test_train_over_the_api(client):
 
 
 def test_a_recipe_with_other_values_and_another_gap(served):
-    garage = Garage()
-    *_, last = train_tab.run(garage, ROAD, "5", "v2", "unroll=3 width=16", 0.5, 0)
-    (model,) = garage.models.values()
+    session = Session()
+    *_, last = train_tab.run(session, ROAD, "5", "v2", "unroll=3 width=16", 0.5, 0)
+    (model,) = session.models.values()
     facts = model.provenance
     assert facts.film.gap == 5 and (facts.recipe.unroll, facts.recipe.width) == (3, 16)
     assert "v2, unroll=3, width=16, gap 5, seed 0" in last[0].replace("\\", "")
@@ -51,24 +66,24 @@ def test_a_recipe_with_other_values_and_another_gap(served):
 
 
 def test_fields_of_the_recipe_are_changed_and_put_back():
-    changes, sketch, note = recipe_part.change("unroll", "v1", "", 4)
+    changes, sketch, note = recipe_section.change("unroll", "v1", "", 4)
     assert changes == "unroll=4" and "g6" in sketch and "unroll=4" in note
-    assert recipe_part.change("unroll", "v1", changes, 1)[0] == ""
-    sketch, note, *values = recipe_part.read("v1", "unroll=2 spectral=True")
-    assert "g4" in sketch and dict(zip((f.name for f in recipe_part.FIELDS), values))["spectral"] is True
-    assert "no field" in recipe_part.read("v1", "wings=2")[1]
-    refused = recipe_part.change("unroll", "v1", changes, 99)
+    assert recipe_section.change("unroll", "v1", changes, 1)[0] == ""
+    sketch, note, *values = recipe_section.read("v1", "unroll=2 spectral=True")
+    assert "g4" in sketch and dict(zip((f.name for f in recipe_section.FIELDS), values))["spectral"] is True
+    assert "no field" in recipe_section.read("v1", "wings=2")[1]
+    refused = recipe_section.change("unroll", "v1", changes, 99)
     assert "from 1 to 16" in refused[2] and "stays" in refused[2]
-    assert "is empty" in recipe_part.change("unroll", "v1", changes, None)[2]
-    _, _, _, *values = recipe_part.choose("lstm")
-    assert [*map(type, values)] == [f.type for f in recipe_part.FIELDS]
+    assert "is empty" in recipe_section.change("unroll", "v1", changes, None)[2]
+    _, _, _, *values = recipe_section.choose("lstm")
+    assert [*map(type, values)] == [f.type for f in recipe_section.FIELDS]
 
 
 def test_presets_are_recipes():
-    for preset in recipe_part.PRESETS:
-        name, seconds, changes, *_ = recipe_part._preset(preset)
+    for preset in recipe_section.PRESETS:
+        name, seconds, changes, *_ = recipe_section._preset(preset)
         assert (
-            recipe_part.recipe_of_choice(name, changes).to_dict()["name"].startswith(name)
+            recipe_section.recipe_of_choice(name, changes).to_dict()["name"].startswith(name)
             and 0 < seconds <= train_tab.LONGEST
         )
 
@@ -82,9 +97,9 @@ def test_the_sketch_shows_which_frames_are_judged():
 
 
 def test_a_look_at_the_film_and_its_gap(served):
-    about, pictures = film_part.look(Garage(), ROAD, "12")
+    about, pictures = film_section.update_view(Session(), ROAD, "12")
     assert "at gap 12" in about and pictures.count("<img") == 2
-    about, pictures = film_part.look(Garage(), ROAD, "fast")
+    about, pictures = film_section.update_view(Session(), ROAD, "fast")
     assert "is no gap" in about and pictures == ""
 
 
@@ -98,48 +113,71 @@ def test_two_versions_trained_side_by_side(client):
 
 
 def test_a_reload_finds_the_run_again(served):
-    garage, secret = park(Garage(), None)
-    assert train_tab.found_again(garage) == (gr.skip(),) * 5
-    running = train_tab.run(garage, ROAD, "", "v1", "", 60, 0)
+    session, secret = restore_session(Session(), None)
+    assert train_tab.restored_view(session) == (gr.skip(),) * 5
+    running = train_tab.run(session, ROAD, "", "v1", "", 60, 0)
     for _ in range(3):
         next(running)
     running.close()
-    again, same = park(Garage(), secret)
-    assert again is garage and same == secret and park(Garage(), "guessed")[0] is not garage
-    status, losses, errors, words, player = train_tab.found_again(again)
+    again, same = restore_session(Session(), secret)
+    assert again is session and same == secret and restore_session(Session(), "guessed")[0] is not session
+    status, losses, errors, words, player = train_tab.restored_view(again)
     assert "Resume goes on" in status and player["frames"] == 16 and "horizon" in words
     assert losses["figure"]["data"] and errors["figure"]["data"]
-    before = garage.unfinished.latest.step
+    before = session.unfinished.latest.step
     *_, last = train_tab.resume(again, 1)
-    assert "finished" in last[0] and garage.unfinished.latest.step > before
-    assert train_tab.reset(again)[0] == train_tab.IDLE and garage.unfinished is None and garage.models
+    assert "finished" in last[0] and session.unfinished.latest.step > before
+    assert train_tab.reset(again)[0] == train_tab.IDLE and session.unfinished is None and session.models
 
 
-def test_parked_garages_go_when_there_are_too_many(monkeypatch):
-    monkeypatch.setattr("roadtrip.ui.garage._parked", {})
-    monkeypatch.setattr("roadtrip.ui.garage.MAX_PARKED", 2)
-    first, secret = park(Garage(), None)
-    park(Garage(), None)
-    assert park(Garage(), secret)[0] is first  # the latest visitor is not the one to go
-    park(Garage(), None)
-    park(Garage(), None)
-    assert park(Garage(), secret)[0] is not first
+def test_sessions_go_when_there_are_too_many(monkeypatch):
+    monkeypatch.setattr("roadtrip.ui.session._sessions", {})
+    monkeypatch.setattr("roadtrip.ui.session.MAX_SESSIONS", 2)
+    first, secret = restore_session(Session(), None)
+    restore_session(Session(), None)
+    assert restore_session(Session(), secret)[0] is first  # the latest visitor is not the one to go
+    restore_session(Session(), None)
+    restore_session(Session(), None)
+    assert restore_session(Session(), secret)[0] is not first
+
+
+def test_a_visitor_keeps_no_more_than_the_memory_there_is(monkeypatch):
+    """Films and models count alike; models go first, the oldest first, and what is new always stays."""
+    film = rt.open_film("scenery", size=(16, 16)).with_gap(1)
+    frames = film.frames[:500]
+    small = NextFrame(8, 0, "conv", "picture", False, (16, 16))
+    model_bytes = sum(t.nbytes for t in small.state_dict().values())
+    monkeypatch.setattr("roadtrip.ui.session.MAX_SESSION_BYTES", frames.nbytes + 2 * model_bytes)
+    session = Session()
+    for name in "abc":
+        session.add_model(name, deepcopy(small))
+    assert [*session.models] == ["a", "b", "c"] and session.bytes() == 3 * model_bytes
+    session.add_film(replace(film, frames=frames, cuts=(), name="first"))
+    assert [*session.films] == ["first"] and [*session.models] == ["b", "c"]
+    session.add_model("d", deepcopy(small))
+    assert [*session.models] == ["c", "d"] and [*session.films] == ["first"]
+    session.add_film(replace(film, frames=film.frames, cuts=(), name="larger than all"))
+    assert [*session.films] == ["larger than all"] and not session.models
+    monkeypatch.undo()
+    for i in range(MAX_MODELS + 2):
+        session.add_trained(str(i), deepcopy(small), instead_of="none")
+    assert len(session.models) == MAX_MODELS and [*session.models][-1] == str(MAX_MODELS + 1)
 
 
 def test_a_checkpoint_of_ones_own(served, checkpoints, client, tmp_path):
-    garage = Garage()
-    update = scrub_tab.take_checkpoint(garage, str(checkpoints / "v2" / "model.safetensors"))
-    assert update["value"] == "v2, seed 0, 3 steps (uploaded)" and update["value"] in garage.models
-    assert scrub_tab.look(garage, update["value"], ROAD, 1300, 4, False)[0]["frames"] == 4
+    session = Session()
+    update = scrub_tab.take_checkpoint(session, str(checkpoints / "v2" / "model.safetensors"))
+    assert update["value"] == "v2, seed 0, 3 steps (uploaded)" and update["value"] in session.models
+    assert scrub_tab.update_view(session, update["value"], ROAD, 1300, 4, False)[0]["frames"] == 4
     (tmp_path / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
     assert "not a safetensors file" in says(
-        lambda: scrub_tab.take_checkpoint(garage, str(tmp_path / "model.safetensors"))
+        lambda: scrub_tab.take_checkpoint(session, str(tmp_path / "model.safetensors"))
     )
-    assert "Choose a model" in says(lambda: scrub_tab.take_checkpoint(garage, None))
+    assert "Choose a model" in says(lambda: scrub_tab.take_checkpoint(session, None))
 
 
 def test_the_strip_shows_starts_of_the_film(served):
-    strip = scrub_tab.strip_of(Garage(), "v1", ROAD)
+    strip = scrub_tab.strip_of(Session(), "v1", ROAD)
     assert len(strip["starts"]) == scrub_tab.ON_STRIP and strip["sprite"].startswith("data:image")
     assert strip["starts"][0] >= 1200 and strip["starts"] == sorted(strip["starts"])
 
@@ -199,52 +237,53 @@ def test_upload_of_stills_and_training_on_them(served, tmp_path):
     for t in range(40):
         files.append(str(tmp_path / f"{t}.png"))
         Image.linear_gradient("L").rotate(t).resize((64, 48)).save(files[-1])
-    garage = Garage()
-    menu, sentence, _ = film_part.upload(garage, files, "1", gr.Progress())
+    session = Session()
+    menu, sentence, _ = film_section.upload(session, files, "1", gr.Progress())
     assert menu["value"] == "your stills" and "40 frames" in sentence
-    *_, last = train_tab.run(garage, "your stills", "", "v1", "", 1, 0)
-    (name,) = garage.models
-    steps = garage.models[name].provenance.step
+    *_, last = train_tab.run(session, "your stills", "", "v1", "", 1, 0)
+    (name,) = session.models
+    steps = session.models[name].provenance.step
     assert name == f"v1, your stills, seed 0, {steps} steps (yours)" and "finished" in last[0]
-    with zipfile.ZipFile(train_tab.package(garage)) as archive:
+    with zipfile.ZipFile(train_tab.package(session)) as archive:
         archive.extractall(tmp_path / "zip")
     (folder,) = (tmp_path / "zip").iterdir()
     assert rt.load(folder).provenance.step == steps
-    assert scrub_tab.look(garage, name, "your stills", 0, 4, False)[0]["frames"] == 4
+    assert scrub_tab.update_view(session, name, "your stills", 0, 4, False)[0]["frames"] == 4
 
 
 def test_stop_keeps_what_was_learned(served):
-    garage = Garage()
-    running = train_tab.run(garage, ROAD, "", "v1", "", 60, 0)
+    session = Session()
+    running = train_tab.run(session, ROAD, "", "v1", "", 60, 0)
     for _ in range(3):
         next(running)
-    assert garage.training and train_tab.queued() == train_tab.WAITING
-    assert scrub_tab.look(garage, "v1", ROAD, 1301, 5, False)[0]["frames"] == 5  # while it trains
+    assert session.training and train_tab.queue_status() == train_tab.WAITING
+    assert scrub_tab.update_view(session, "v1", ROAD, 1301, 5, False)[0]["frames"] == 5  # while it trains
     running.close()
-    (name,) = garage.models
-    assert not garage.training and train_tab.queued() == train_tab.READY
-    assert name in train_tab.stopped(garage, "step 3 · 50 s left").replace("\\", "")
-    assert scrub_tab.look(garage, name, ROAD, 1300, 4, False)[0]["frames"] == 4
+    (name,) = session.models
+    assert not session.training and train_tab.queue_status() == train_tab.READY
+    assert name in train_tab.stop_status(session, "step 3 · 50 s left").replace("\\", "")
+    assert scrub_tab.update_view(session, name, ROAD, 1300, 4, False)[0]["frames"] == 4
 
 
 def test_stop_says_what_is_so():
-    garage = Garage()
-    assert train_tab.stopped(garage, train_tab.IDLE) == train_tab.IDLE
-    assert "nothing was learned" in train_tab.stopped(garage, train_tab.WAITING)
+    session = Session()
+    assert train_tab.stop_status(session, train_tab.IDLE) == train_tab.IDLE
+    assert "nothing was learned" in train_tab.stop_status(session, train_tab.WAITING)
 
 
 def test_runs_alike_do_not_replace_each_other(served):
-    garage = Garage()
+    session = Session()
     for _ in range(2):
-        *_, _ = train_tab.run(garage, ROAD, "", "v1", "", 0.3, 0)
+        *_, _ = train_tab.run(session, ROAD, "", "v1", "", 0.3, 0)
     assert (
-        len(garage.models) == 2 and page.refresh(garage, "v1", "gone", "v2", ROAD, "gone", ROAD)[1]["value"] is not None
+        len(session.models) == 2
+        and page.refresh(session, "v1", "gone", "v2", ROAD, "gone", ROAD)[1]["value"] is not None
     )
 
 
 def test_two_visitors_do_not_share(served):
-    assert Garage().models is not Garage().models
-    assert Garage().outbox() != Garage().outbox()
+    assert Session().models is not Session().models
+    assert Session().download_dir() != Session().download_dir()
 
 
 def test_words_say_where_the_model_loses():
@@ -259,28 +298,32 @@ def test_words_say_where_the_model_loses():
 
 def test_models_of_two_sizes_are_compared_each_in_its_own(served, checkpoints, tmp_path, monkeypatch):
     """A model of the study's size is not held to be on other film because the app's is larger."""
-    garage = Garage()
+    session = Session()
     small = rt.open_film("scenery", size=(48, 80))
     *_, p = rt.train(replace(rt.RECIPES["v1"], width=8, depth=1, batch=2), small, steps=2, preview_every=1e9)
-    garage.keep_model("small", p.model)
-    player, *_, words = compare_tab.look(garage, "small", "v2", ROAD, 1300, False)
+    session.add_model("small", p.model)
+    player, *_, words = compare_tab.update_view(session, "small", "v2", ROAD, 1300, False)
     assert [(view["width"], view["height"]) for view in player["views"]] == [(80, 48), (128, 72), (80, 48)]
     assert "not on this film" not in words
-    assert scrub_tab.look(garage, "small", ROAD, 1300, 4, False)[0]["views"][0]["width"] == 80
-    assert garage.film_for(ROAD, garage.model("v2")).size == (72, 128)
+    assert scrub_tab.update_view(session, "small", ROAD, 1300, 4, False)[0]["views"][0]["width"] == 80
+    assert film_for(session, ROAD, session.model("v2")).size == (72, 128)
 
 
 def test_film_that_stands_still_or_ends_at_once(served):
     """Nothing to divide by, and no 16 frames in a row: words, not a failure."""
     film = rt.open_film("scenery")
-    still = replace(film, frames=film.frames[:1].expand(60, -1, -1, -1), cuts=(), fingerprint="still", name="still")
-    garage = Garage()
-    garage.keep_film(still.with_gap(1))
-    garage.keep_film(replace(still, frames=film.frames[:5], fingerprint="short", name="short").with_gap(1))
+    still = replace(
+        film, frames=film.frames[:1].expand(60, -1, -1, -1), cuts=(), fingerprint="still", name="still", drive_ids=()
+    )
+    session = Session()
+    session.add_film(still.with_gap(1))
+    session.add_film(
+        replace(still, frames=film.frames[:5], fingerprint="short", name="short", drive_ids=()).with_gap(1)
+    )
     for name in ("still", "short"):
-        *charts, words = compare_tab.look(garage, "v1", "v2", name, 0, False)
+        *charts, words = compare_tab.update_view(session, "v1", "v2", name, 0, False)
         assert json.dumps(charts, allow_nan=False) and "not on this film" in words
-        assert json.dumps(scrub_tab.look(garage, "v1", name, 0, 40, False), allow_nan=False)
+        assert json.dumps(scrub_tab.update_view(session, "v1", name, 0, 40, False), allow_nan=False)
 
 
 def test_long_curves_travel_thinned():
@@ -290,7 +333,7 @@ def test_long_curves_travel_thinned():
 
 
 def test_names_of_files_are_not_markup():
-    assert plain("a|b_c *d* [e](f) <g>") == r"a\|b\_c \*d\* \[e\](f) \<g\>"
+    assert escape_markdown("a|b_c *d* [e](f) <g>") == r"a\|b\_c \*d\* \[e\](f) \<g\>"
 
 
 def says(run) -> str:
@@ -302,28 +345,28 @@ def says(run) -> str:
 
 
 def test_bad_input_is_one_sentence(served, tmp_path):
-    garage = Garage()
+    session = Session()
     (tmp_path / "trip.jpg").write_text("not a picture")
     (tmp_path / "trip.zip").write_bytes(pickle.dumps({"a": 1}))
     (tmp_path / "trip.mp4").write_bytes(b"\0" * 2000)
     for name, word in (("trip.jpg", "can be read"), ("trip.zip", "zip"), ("trip.mp4", "video")):
-        said = says(lambda name=name: film_part.upload(garage, [str(tmp_path / name)], "", gr.Progress()))
+        said = says(lambda name=name: film_section.upload(session, [str(tmp_path / name)], "", gr.Progress()))
         assert word in said and "tmp" not in said
-    assert "Choose" in says(lambda: film_part.upload(garage, [], "", gr.Progress()))
-    assert "no longer here" in says(lambda: film_part.look(garage, "gone", ""))
-    assert "Choose a model" in says(lambda: scrub_tab.look(garage, "../v1", ROAD, 0, 4, False))
-    assert "different" in says(lambda: compare_tab.look(garage, "v1", "v1", ROAD, 0, False))
-    assert "zero seconds" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", "", -5, 0)))
-    assert "Seed" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", "", 5, -5)))
-    assert "empty" in says(lambda: list(train_tab.run(garage, ROAD, "", "v1", "", None, 0)))
-    assert "empty" in says(lambda: scrub_tab.look(garage, "v1", ROAD, None, 4, False))
-    assert "nothing to download" in says(lambda: train_tab.package(garage))
-    assert "five recipes" in says(lambda: list(train_tab.run(garage, ROAD, "", "v9", "", 5, 0)))
+    assert "Choose" in says(lambda: film_section.upload(session, [], "", gr.Progress()))
+    assert "no longer here" in says(lambda: film_section.update_view(session, "gone", ""))
+    assert "Choose a model" in says(lambda: scrub_tab.update_view(session, "../v1", ROAD, 0, 4, False))
+    assert "different" in says(lambda: compare_tab.update_view(session, "v1", "v1", ROAD, 0, False))
+    assert "zero seconds" in says(lambda: list(train_tab.run(session, ROAD, "", "v1", "", -5, 0)))
+    assert "Seed" in says(lambda: list(train_tab.run(session, ROAD, "", "v1", "", 5, -5)))
+    assert "empty" in says(lambda: list(train_tab.run(session, ROAD, "", "v1", "", None, 0)))
+    assert "empty" in says(lambda: scrub_tab.update_view(session, "v1", ROAD, None, 4, False))
+    assert "nothing to download" in says(lambda: train_tab.package(session))
+    assert "five recipes" in says(lambda: list(train_tab.run(session, ROAD, "", "v9", "", 5, 0)))
 
 
 def test_limits_hold_on_the_server(served):
-    assert scrub_tab.look(Garage(), "v1", ROAD, -(10**9), 0, False)[0]["frames"] == 1
-    assert json.dumps(scrub_tab.look(Garage(), "v1", ROAD, 10**9, 20, False), allow_nan=False)
+    assert scrub_tab.update_view(Session(), "v1", ROAD, -(10**9), 0, False)[0]["frames"] == 1
+    assert json.dumps(scrub_tab.update_view(Session(), "v1", ROAD, 10**9, 20, False), allow_nan=False)
 
 
 def test_bad_upload_over_the_api(client, tmp_path):
@@ -334,7 +377,7 @@ def test_bad_upload_over_the_api(client, tmp_path):
 
 def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
     monkeypatch.setenv("ROADTRIP_CHECKPOINTS", str(tmp_path))
-    assert study_part.tables() == {}
+    assert study_section.tables() == {}
 
     def row(arm, seed, R, verdict):
         psnr = {"model": [20.0, 18.0, 17.5], "copy_last": [19.0, 16.0, 14.0]}
@@ -345,21 +388,21 @@ def test_the_study_says_what_its_seeds_do(tmp_path, monkeypatch):
 
     rows = [row("pair", 0, 0.2, "oscillates"), row("pair", 1, 1.4, "moves"), row("single", 0, None, "frozen")]
     (tmp_path / "results.json").write_text(json.dumps({"runs": rows}))
-    (name,) = study_part.tables()
-    chart, words = study_part.look(name, "R")
+    (name,) = study_section.tables()
+    chart, words = study_section.update_view(name, "R")
     dots = {line["name"]: line for line in chart["figure"]["data"]}
     assert dots["oscillates"]["y"] == [0.2] and dots["moves"]["y"] == [1.4]
     assert dots["frozen"]["y"][0] < 0  # undefined: below the axis
     assert "pair 1 of 2" in words and "3 runs in all, 1 of them frozen" in words
     with pytest.raises(gr.Error, match="no such table"):
-        study_part.look("another", "R")
-    (cells,) = study_part.whole()["figure"]["data"]
+        study_section.update_view("another", "R")
+    (cells,) = study_section.whole()["figure"]["data"]
     assert cells["y"] == ["pair", "single"] and cells["z"] == [[0.5], [0.0]] and cells["text"] == [["1/2"], ["0/1"]]
     assert cells["customdata"][0] == [(name, "1 oscillates, 1 moves")]
-    assert study_part.choose(gr.EventData(None, {"picked": [name, "what else"]})) == name
+    assert study_section.choose(gr.EventData(None, {"picked": [name, "what else"]})) == name
     for nonsense in (["another"], name, None, [], [[]]):
         with pytest.raises(gr.Error, match="no such table"):
-            study_part.choose(gr.EventData(None, {"picked": nonsense}))
+            study_section.choose(gr.EventData(None, {"picked": nonsense}))
 
 
 def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, monkeypatch):
@@ -391,10 +434,10 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
     }
     same = row | {"arm": "another", "recipe": row["recipe"] | {"name": "another"}}  # one run under two names
     (tmp_path / "results.json").write_text(json.dumps({"runs": [same, row, row | {"seed": 7}]}))
-    (table,) = study_part.tables()
+    (table,) = study_section.tables()
 
     def picked(what):
-        return study_part.pick(table, gr.EventData(None, {"picked": what}))
+        return study_section.pick(table, gr.EventData(None, {"picked": what}))
 
     words, onset, clock, name = picked(["v2", facts.seed, 1.5])
     assert name == "study-v2" and "R 1.50" in words and "gain16 0.50" in words
@@ -403,7 +446,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
     assert [line["name"] for line in clock["figure"]["data"]] == [f"seed {facts.seed}", "seed 7", "real film"]
     words, *_, name = picked(["v2", 7, 1.5])
     assert name == gr.skip() and "python -m roadtrip" in words
-    said = study_part.standing(study_part.shipped_names())
+    said = study_section.study_note(study_section.shipped_names())
     assert "as the median by R of seeds 0 to 4; it ends as “moves” (2 of 2 seeds do)" in said
     for nonsense in (["v2", 99], "v2", None, [[]]):
         with pytest.raises(gr.Error, match="no longer there"):

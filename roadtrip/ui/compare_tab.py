@@ -20,29 +20,18 @@ from ..film import Film
 from ..frames import as_float
 from ..model import NextFrame
 from ..rollout import rollout
-from . import duel_part, study_part
+from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
-from .garage import (
-    ROAD,
-    ROADS,
-    Garage,
-    elsewhere,
-    held_out_starts,
-    nearest,
-    plain,
-    real_after,
-    recipe_of,
-    shared_look,
-    shipped_names,
-    told,
-)
-from .player import chart, drawn, payload, player
-from .scrub_tab import range_of_starts
+from .library import ROAD, ROADS, shipped_names
+from .messages import escape_markdown, user_errors
+from .player import chart, chart_value, player, player_value
+from .session import Session, cached_view
+from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
 
 HORIZON = 64
 WINDOW = HORIZON // 2  # the verdict is read from the second half
 PLAYER = "rt-compare-player"
-SEEN = 6  # what `look` gives
+SEEN = 6  # what `update_view` gives
 # pairs of shipped models that are worth a click, as far as both are there
 MATCHES = [
     ("The pair and the single frame", "v3-pair", "v3-single"),
@@ -55,7 +44,7 @@ MATCHES = [
     ("v1 and v2", "v1", "v2"),
     ("A memory", "lstm", "v2"),
 ]
-CHARTS = [  # in the order in which `look` gives them, and what is seen in each
+CHARTS = [  # in the order in which `update_view` gives them, and what is seen in each
     (
         "rt-sizes",
         "D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before that. In a two-cycle "
@@ -67,25 +56,29 @@ CHARTS = [  # in the order in which `look` gives them, and what is seen in each
 ]
 
 
-def look(garage: Garage, left: str, right: str, film_name: str, start: float, lossless: bool) -> tuple[Any, ...]:
+def update_view(
+    session: Session, left: str, right: str, film_name: str, start: float, lossless: bool
+) -> tuple[Any, ...]:
     """The player's payload, step sizes, distances, lag profiles, spectra, and the verdicts in words."""
-    with told():
-        return shared_look(_look, garage, left, right, film_name, start, lossless)
+    with user_errors():
+        return cached_view(_update_view, session, left, right, film_name, start, lossless)
 
 
-def _look(garage: Garage, left: str, right: str, film_name: str, start: float, lossless: bool) -> tuple[Any, ...]:
-    models = {left: garage.model(left), right: garage.model(right)}
+def _update_view(
+    session: Session, left: str, right: str, film_name: str, start: float, lossless: bool
+) -> tuple[Any, ...]:
+    models = {left: session.model(left), right: session.model(right)}
     if len(models) == 1:
         raise RoadtripError("Choose two different models to compare.")
     recipes = [recipe_of(model) for model in models.values()]
-    film = garage.film_for(film_name, models[left])
-    first = nearest(held_out_starts(film, models[left]), start)
+    film = film_for(session, film_name, models[left])
+    first = nearest_start(offered_starts(film, [*models.values()]), start)
     # each drives in the size that it was trained at, all at the gap of the first
-    films = {name: garage.film_for(film_name, model).with_gap(film.gap) for name, model in models.items()}
+    films = {name: film_for(session, film_name, model).with_gap(film.gap) for name, model in models.items()}
     rollouts = {name: _driven(model, films[name], first) for name, model in models.items()}
-    real = as_float(real_after(film, first, HORIZON))
+    real = as_float(real_frames(film, first, HORIZON))
     labels = [f"g{t + 3}" for t in range(HORIZON)]
-    shown = payload(
+    shown = player_value(
         rollouts | {"real": real}, labels, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
     )
     sizes: dict[str, Any] = {}
@@ -96,33 +89,33 @@ def _look(garage: Garage, left: str, right: str, film_name: str, start: float, l
     enough = len(real) >= measure.MIN_WINDOW
     real_spectrum = measure.spectrum(real[-WINDOW:]) if enough else None
     charts = [
-        drawn(step_sizes(sizes, recipes), PLAYER),
-        drawn(distances({name: measure.distance_matrix(y) for name, y in rollouts.items()})),
+        chart_value(step_sizes(sizes, recipes), PLAYER),
+        chart_value(distances({name: measure.distance_matrix(y) for name, y in rollouts.items()})),
     ]
     powers = {name: measure.spectrum(y) for name, y in late.items()}
-    spectrum = drawn(spectra(powers, recipes, real_spectrum))
-    notes = "".join(elsewhere(name, films[name], model) for name, model in models.items())
-    notes += f"\n\n{study_part.standing(models)}"
+    spectrum = chart_value(spectra(powers, recipes, real_spectrum))
+    notes = "".join(provenance_note(name, films[name], model, first) for name, model in models.items())
+    notes += f"\n\n{study_section.study_note(models)}"
     try:
         around = {name: measure.film_windows(f, WINDOW) for name, f in films.items()}
     except RoadtripError as error:  # pictures there are even so
-        return shown, *charts, drawn(lag_profiles({}, [])), spectrum, plain(str(error)) + notes
+        return shown, *charts, chart_value(lag_profiles({}, [])), spectrum, escape_markdown(str(error)) + notes
     found = {name: measure.oscillation(y, around[name]) for name, y in late.items()}
     profiles = {name: list(o.lag_profile) for name, o in found.items()}
     real_profile = list(measure.oscillation(real[-WINDOW:], around[left]).lag_profile) if enough else None
-    lags = drawn(lag_profiles(profiles, recipes, real_profile))
+    lags = chart_value(lag_profiles(profiles, recipes, real_profile))
     return shown, *charts, lags, spectrum, in_words(found, around[left]) + notes
 
 
-def opening_film(garage: Garage, left: str, right: str, film_name: str, start: int) -> bytes:
+def opening_film(session: Session, left: str, right: str, film_name: str, start: int) -> bytes:
     """The beginning of both rollouts and of the real film side by side, as one small webp that moves."""
-    models = [garage.model(name) for name in (left, right)]
-    films = [garage.film_for(film_name, model) for model in models]
-    real = real_after(films[0], start, WINDOW)
+    models = [session.model(name) for name in (left, right)]
+    films = [film_for(session, film_name, model) for model in models]
+    real = real_frames(films[0], start, WINDOW)
     views = [*(_driven(model, film, start)[: len(real)] for model, film in zip(models, films)), as_float(real)]
     height, width = real.shape[-2:]
     wide = torch.cat([interpolate(view, (height, width)) for view in views], -1)
-    return write(garage.outbox() / "opening.webp", wide, fps=6, scale=1, quality=60).read_bytes()
+    return write(session.download_dir() / "opening.webp", wide, fps=6, scale=1, quality=60).read_bytes()
 
 
 def _driven(model: NextFrame, film: Film, start: int) -> Tensor:
@@ -134,7 +127,7 @@ def _two(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def manner(o: measure.Oscillation) -> str:
+def describe(o: measure.Oscillation) -> str:
     """A verdict and a sharpness, in words with their numbers."""
     step = f"{o.step_ratio:.2f} of a real step a frame"
     moves = {
@@ -153,7 +146,7 @@ def manner(o: measure.Oscillation) -> str:
 
 
 def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> str:
-    names = {name: plain(name) for name in found}
+    names = {name: escape_markdown(name) for name in found}
     flips = [names[n] for n, o in found.items() if o.verdict == "oscillates"]
     if not flips:
         said = "**The oscillation does not appear** in either rollout from this start."
@@ -161,7 +154,7 @@ def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> s
         said = f"**{flips[0]} oscillates** from this start, the other does not."
     else:
         said = "**Both oscillate** from this start."
-    each = ". ".join(f"{names[n]} {manner(o)}" for n, o in found.items())
+    each = ". ".join(f"{names[n]} {describe(o)}" for n, o in found.items())
     rows = [
         (
             names[n],
@@ -186,6 +179,10 @@ def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> s
     )
 
 
+def start_range_of_both(session: Session, left: str, right: str, film_name: str, start: float | None = None) -> Any:
+    return start_range(session, left, film_name, start, HORIZON, right)
+
+
 def _both(one: str, other: str) -> tuple[str, str]:
     return one, other
 
@@ -203,7 +200,7 @@ class Tab(NamedTuple):
     changes: list[Any]  # the events after which the menus are out of date
 
 
-def build(garage: gr.State, one: str | None, other: str | None) -> Tab:
+def build(session: gr.State, one: str | None, other: str | None) -> Tab:
     """one, other: the models that it opens with."""
     gr.Markdown(
         "## The pair beside the single frame\n"
@@ -225,7 +222,7 @@ def build(garage: gr.State, one: str | None, other: str | None) -> Tab:
         )
         film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
         start = gr.Slider(
-            0, 10**6, 0, step=1, label="Start frame", info="f1, on film the first has not seen.", min_width=230
+            0, 10**6, 0, step=1, label="Start frame", info="f1, on film that neither has seen.", min_width=230
         )
     matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
     with gr.Row():
@@ -251,20 +248,21 @@ def build(garage: gr.State, one: str | None, other: str | None) -> Tab:
                 with gr.Column(min_width=320):
                     charts.append(chart(name))
                     _note(f"What you see: {seen}")
-    study = study_part.build()
-    duel = duel_part.build(garage, film)
-    inputs, outputs = [garage, left, right, film, start, lossless], [show, *charts, words]
+    study = study_section.build()
+    duel = duel_section.build(session, film)
+    inputs, outputs = [session, left, right, film, start, lossless], [show, *charts, words]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     private: dict[str, Any] = how | {"api_visibility": "private"}
-    go.click(look, inputs, outputs, api_name="compare", **how)
-    draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs} | private
-    for listen in (right.input, lossless.input, start.release):
+    go.click(update_view, inputs, outputs, api_name="compare", **how)
+    draw: dict[str, Any] = {"fn": update_view, "inputs": inputs, "outputs": outputs} | private
+    for listen in (lossless.input, start.release):
         listen(**draw)
     chosen = [left.input, film.input]
     if study:
-        chosen.append(study.dots.click(study_part.pick, study.table, [*study.picked, left], **private).success)
+        chosen.append(study.dots.click(study_section.pick, study.table, [*study.picked, left], **private).success)
     for button, (_, one, other) in zip(buttons, matches):
         chosen.append(button.click(partial(_both, one, other), None, [left, right], **private).then)
     for event in chosen:
-        event(range_of_starts, [garage, left, film], start, **private).then(**draw)
+        event(start_range_of_both, [session, left, right, film], start, **private).then(**draw)
+    right.input(start_range_of_both, [session, left, right, film, start], start, **private).then(**draw)
     return Tab(left, right, film, start, draw, duel.changes)

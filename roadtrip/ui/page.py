@@ -1,4 +1,4 @@
-"""The page: three tabs over one garage. Builds the app; app.py launches it."""
+"""The page: three tabs over one session. Builds the app; app.py launches it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 import gradio as gr
 
 from ..recipes import RECIPES
-from . import compare_tab, recipe_part, scrub_tab, train_tab
-from .garage import ROAD, Garage, alone, park, shipped_names
+from . import compare_tab, recipe_section, scrub_tab, train_tab
+from .compute import on_compute_thread
+from .library import ROAD, shipped_names
 from .opening import opens_on
 from .player import plotly_folder
-from .scrub_tab import range_of_starts
+from .session import Session, restore_session
+from .starts import start_range
 
 CSS = (Path(__file__).parent / "style.css").read_text()
 HEAD = f"<script>{(Path(__file__).parent / 'share.js').read_text()}</script>"
@@ -46,28 +48,28 @@ def build() -> gr.Blocks:
     gr.set_static_paths([plotly_folder()])
     # files that were made for download go an hour after they were
     with gr.Blocks(title="Roadtrip", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        garage = gr.State(Garage())
+        session = gr.State(Session())
         left, right, model = _opening(shipped_names())
         gr.Markdown(HELLO)
         with gr.Tabs():
             with gr.Tab("Compare", id="compare") as compare_page:
-                compare = compare_tab.build(garage, left, right)
+                compare = compare_tab.build(session, left, right)
             with gr.Tab("Train", id="train") as train_page:
-                train = train_tab.build(garage)
+                train = train_tab.build(session)
             with gr.Tab("Scrub", id="scrub") as scrub_page:
-                scrub = scrub_tab.build(garage, model)
+                scrub = scrub_tab.build(session, model)
         menus: list[Any] = [compare.left, compare.right, scrub.model, compare.film, scrub.film, train.film.film]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        # which garage on this server is the visitor's, so that a reload finds it again
+        # which session on this server is the visitor's, so that a reload finds it again
         key = gr.BrowserState(None, storage_key="roadtrip")
         asked: list[Any] = [*menus, compare.start, scrub.start, scrub.horizon, train.recipe.name]
         asked += [train.recipe.seconds, train.recipe.seed]
         # first what takes no time, so that nothing is put back that a visitor has chosen while the road was rendered
         arrival = page.load(
-            arrive, [garage, key], [garage, key, *asked, *train.outputs, *train.recipe.filled], **quiet
+            arrive, [session, key], [session, key, *asked, *train.outputs, *train.recipe.filled], **quiet
         ).then(
             begin,
-            [garage, compare.left, compare.right, compare.film, compare.start, scrub.model, scrub.film, scrub.start],
+            [session, compare.left, compare.right, compare.film, compare.start, scrub.model, scrub.film, scrub.start],
             [*compare.draw["outputs"], compare.start, scrub.start],
             **quiet,
         )
@@ -83,7 +85,7 @@ def build() -> gr.Blocks:
             "train", {"recipe": recipe.name, "changes": recipe.changes, "seconds": recipe.seconds, "seed": recipe.seed}
         )
         for event in (*compare.changes, *train.changes, scrub.taken):
-            event.then(refresh, [garage, *menus], menus, **quiet)
+            event.then(refresh, [session, *menus], menus, **quiet)
     # rendered and rolled out while the first visitor's browser is still loading the page
     threading.Thread(target=warm_up, daemon=True).start()
     return page
@@ -103,12 +105,12 @@ def shares(tab: str, parts: dict[str, Any]) -> None:
         part.change(None, list(parts.values()), js=js, api_visibility="private", show_progress="hidden")
 
 
-def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
-    """The visitor's own garage, menus and fields as the link asks for them, and the run that was trained last. What the
+def arrive(session: Session, key: str | None, request: gr.Request) -> list[Any]:
+    """The visitor's own session, menus and fields as the link asks for them, and the run that was trained last. What the
     link does not ask for, or is not there, stays as the page has it. Computes nothing: it must not keep anyone waiting."""
-    garage, key = park(garage, key)
+    session, key = restore_session(session, key)
     asked = dict(request.query_params) if request else {}
-    names, roads = garage.model_names(), garage.film_names()
+    names, roads = session.model_names(), session.film_names()
     tab = asked.get("tab", TABS[0])
     menus = [_menu(names, asked.get(part)) for part in ("left", "right", "model")]
     menus += [_menu(roads, asked.get("film") if tab == owner else None) for owner in ("compare", "scrub", None)]
@@ -120,7 +122,7 @@ def arrive(garage: Garage, key: str | None, request: gr.Request) -> list[Any]:
         seconds if seconds and seconds <= train_tab.LONGEST else gr.skip(),
         seed if seed is not None and seed < 2**31 else gr.skip(),
     ]
-    return [garage, key, *menus, *rest, *train_tab.found_again(garage), *_fields(asked)]
+    return [session, key, *menus, *rest, *train_tab.restored_view(session), *_fields(asked)]
 
 
 def _menu(choices: list[str], wanted: str | None) -> Any:
@@ -131,31 +133,24 @@ def _fields(asked: dict[str, str]) -> list[Any]:
     """Train's fields after the link's recipe and changes; those of a recipe that can't be, as without the link."""
     recipe = asked["recipe"] if asked.get("recipe") in RECIPES else "v1"
     try:
-        fields = recipe_part.choose(recipe, asked.get("changes"))
+        fields = recipe_section.choose(recipe, asked.get("changes"))
     except gr.Error:
-        fields = recipe_part.choose(recipe)
+        fields = recipe_section.choose(recipe)
     return fields if {"recipe", "changes"} & asked.keys() else [gr.skip()] * len(fields)
 
 
-def begin(garage: Garage, left: str, right: str, film: str, start: float, *scrub: Any) -> list[Any]:
+def begin(session: Session, left: str, right: str, film: str, start: float, *scrub: Any) -> list[Any]:
     """What Compare shows, and its and Scrub's ranges of starts; a start that is in its range stays."""
-    return alone(_begun, garage, left, right, film, start, *scrub)
+    return on_compute_thread(_begun, session, left, right, film, start, *scrub)
 
 
-def _begun(garage: Garage, left: str, right: str, film: str, start: float, *scrub: Any) -> list[Any]:
+def _begun(session: Session, left: str, right: str, film: str, start: float, *scrub: Any) -> list[Any]:
     try:
-        starts = [_starts(garage, left, film, start), _starts(garage, *scrub)]
-        seen = compare_tab.look(garage, left, right, film, starts[0]["value"], False)
+        starts = [compare_tab.start_range_of_both(session, left, right, film, start), start_range(session, *scrub)]
+        seen = compare_tab.update_view(session, left, right, film, starts[0]["value"], False)
     except gr.Error:  # without a model there is nothing to see
         return [gr.skip()] * (compare_tab.SEEN + 2)
     return [*seen, *starts]
-
-
-def _starts(garage: Garage, model: str, film: str, start: float) -> Any:
-    update = range_of_starts(garage, model, film)
-    if update["minimum"] <= start <= update["maximum"]:
-        update["value"] = start
-    return update
 
 
 def _whole(text: str | None) -> int | None:
@@ -165,21 +160,21 @@ def _whole(text: str | None) -> int | None:
 def warm_up() -> None:
     """Makes what every first visit shows. What fails here is told to the visitor who asks for it."""
     with contextlib.suppress(gr.Error):
-        garage = Garage()
-        left, right, model = _opening(garage.model_names())
+        session = Session()
+        left, right, model = _opening(session.model_names())
         if left and right and model:
-            first = range_of_starts(garage, left, ROAD)["value"]
-            compare_tab.look(garage, left, right, ROAD, first, False)
-            opens_on(alone(compare_tab.opening_film, garage, left, right, ROAD, first))
-            first = range_of_starts(garage, model, ROAD)["value"]
-            scrub_tab.look(garage, model, ROAD, first, 64, False)
-        for _ in train_tab.run(garage, ROAD, "", "v1", "", 1, 0):
+            first = compare_tab.start_range_of_both(session, left, right, ROAD)["value"]
+            compare_tab.update_view(session, left, right, ROAD, first, False)
+            opens_on(on_compute_thread(compare_tab.opening_film, session, left, right, ROAD, first))
+            first = start_range(session, model, ROAD)["value"]
+            scrub_tab.update_view(session, model, ROAD, first, 64, False)
+        for _ in train_tab.run(session, ROAD, "", "v1", "", 1, 0):
             pass  # what a training needs for the first time takes seconds to load
 
 
-def refresh(garage: Garage, left: str, right: str, model: str, *films: str) -> list[Any]:
-    """The menus with what is new in the garage; what was chosen stays chosen, unless it has gone."""
-    names, roads = garage.model_names(), garage.film_names()
+def refresh(session: Session, left: str, right: str, model: str, *films: str) -> list[Any]:
+    """The menus with what is new in the session; what was chosen stays chosen, unless it has gone."""
+    names, roads = session.model_names(), session.film_names()
     first = names[0] if names else None
     chosen = [gr.update(choices=names, value=n if n in names else first) for n in (left, right, model)]
     return chosen + [gr.update(choices=roads, value=f if f in roads else ROAD) for f in films]

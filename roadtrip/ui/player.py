@@ -57,7 +57,7 @@ def strip(elem_id: str) -> gr.HTML:
     )
 
 
-def pictures(frames: Tensor, starts: list[int]) -> dict[str, Any]:
+def strip_value(frames: Tensor, starts: list[int]) -> dict[str, Any]:
     """Frames [T, 3, H, W] for the strip, and the start that each of them stands for."""
     height, width = frames.shape[-2:]
     sprite = _sprite(frames, lossless=False)
@@ -84,14 +84,14 @@ def plotly_folder() -> Path:
     return Path(spec.origin).parent / "package_data"
 
 
-def drawn(figure: dict[str, Any], player_id: str | None = None, first: int = 1) -> dict[str, Any]:
+def chart_value(figure: dict[str, Any], player_id: str | None = None, first: int = 1) -> dict[str, Any]:
     """A plotly figure as plain JSON, and where its library is served from. player_id: the player whose playhead is
     drawn into it; its frame 0 lies at x = first."""
     follow = {"player": player_id, "first": first} if player_id else None
     return {"src": f"gradio_api/file={plotly_folder() / 'plotly.min.js'}", "figure": figure, "follow": follow}
 
 
-def payload(
+def player_value(
     views: dict[str, Tensor],
     labels: list[str] | None = None,
     key: str = "",

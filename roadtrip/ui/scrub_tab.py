@@ -5,6 +5,7 @@ Puts what measure.py found into words; computes no number itself.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -17,24 +18,12 @@ from ..film import Film, evenly_spaced
 from ..frames import as_float
 from ..rollout import rollout
 from .charts import NAMES, error_curves
-from .garage import (
-    ROAD,
-    ROADS,
-    Garage,
-    alone,
-    elsewhere,
-    first_start,
-    held_out_starts,
-    nearest,
-    number,
-    plain,
-    real_after,
-    recipe_of,
-    shared_look,
-    shipped_names,
-    told,
-)
-from .player import chart, download, drawn, payload, pictures, player, strip
+from .compute import on_compute_thread
+from .library import ROAD, ROADS, shipped_names
+from .messages import escape_markdown, number, user_errors
+from .player import chart, chart_value, download, player, player_value, strip, strip_value
+from .session import Session, cached_view
+from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
 
 LONGEST = 256
 PLAYER = "rt-scrub-player"
@@ -42,36 +31,40 @@ ON_STRIP = 12  # starts to pick from
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
 
 
-def look(
-    garage: Garage, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
+def update_view(
+    session: Session, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
 ) -> tuple[Any, Any, str]:
     """The player's payload, the error curves, and what they say."""
-    with told():
-        return shared_look(_look, garage, model_name, film_name, start, horizon, lossless)
+    with user_errors():
+        return cached_view(_update_view, session, model_name, film_name, start, horizon, lossless)
 
 
-def _look(
-    garage: Garage, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
+def _update_view(
+    session: Session, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
 ) -> tuple[Any, Any, str]:
-    model = garage.model(model_name)
-    film = garage.film_for(film_name, model)
-    first, horizon = nearest(held_out_starts(film, model), start), _within(horizon)
+    model = session.model(model_name)
+    film = film_for(session, film_name, model)
+    first, horizon = nearest_start(offered_starts(film, [model]), start), _within(horizon)
     f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
     y = rollout(model, f1, f2, horizon).cpu()
-    real = as_float(real_after(film, first, horizon))
+    real = as_float(real_frames(film, first, horizon))
     views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
     labels = [f"g{t + 3}" for t in range(horizon)]
-    shown = payload(views, labels, key=f"{film_name} {first} {horizon}", lossless=lossless)
-    about = _how_it_moves(y[0], film) + elsewhere(model_name, film, model)
+    shown = player_value(views, labels, key=f"{film_name} {first} {horizon}", lossless=lossless)
+    about = _how_it_moves(y[0], film) + provenance_note(model_name, film, model, first)
     deepest = model.provenance.recipe.deepest if model.provenance else 0
     if not len(real):
         nothing = error_curves({"model": []}, deepest, model_name, recipe_of(model))
-        return shown, drawn(nothing), f"Real film ends here: there is nothing to compare the rollout with. {about}"
+        return (
+            shown,
+            chart_value(nothing),
+            f"Real film ends here: there is nothing to compare the rollout with. {about}",
+        )
     generated = {"model": y} | measure.baselines(f1, f2, horizon, model.mean_frame)
     psnr = {m: measure.psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
     return (
         shown,
-        drawn(error_curves(psnr, deepest, model_name, recipe_of(model)), PLAYER),
+        chart_value(error_curves(psnr, deepest, model_name, recipe_of(model)), PLAYER),
         f"{who_wins(psnr)}\n\n{about}",
     )
 
@@ -116,7 +109,7 @@ def _how_it_moves(y: Any, film: Film) -> str:
     try:
         o = measure.oscillation(y[-window:], measure.film_windows(film, window))
     except RoadtripError as error:
-        return plain(str(error))
+        return escape_markdown(str(error))
     R = "undefined" if o.return_ratio is None else f"{o.return_ratio:.2f}"
     return (
         f"Its last {window} frames: **{o.verdict}**. R {R} (D(2)/D(1): near 0 in a two-cycle), N {o.nyquist_excess:.2f} "
@@ -124,30 +117,17 @@ def _how_it_moves(y: Any, film: Film) -> str:
     )
 
 
-def range_of_starts(garage: Garage, model_name: str, film_name: str, horizon: int = 64) -> Any:
-    """The slider over start frames for this model and film."""
-    with told():
-        return alone(_range_of_starts, garage, model_name, film_name, horizon)
-
-
-def _range_of_starts(garage: Garage, model_name: str, film_name: str, horizon: int) -> Any:
-    model = garage.model(model_name)
-    film = garage.film_for(film_name, model)
-    starts = held_out_starts(film, model)
-    return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), value=first_start(film, model, horizon))
-
-
-def strip_of(garage: Garage, model_name: str, film_name: str) -> Any:
+def strip_of(session: Session, model_name: str, film_name: str) -> Any:
     """Pictures of the starts that there are for this model and film."""
-    with told():
-        return alone(_strip_of, garage, model_name, film_name)
+    with user_errors():
+        return on_compute_thread(_strip_of, session, model_name, film_name)
 
 
-def _strip_of(garage: Garage, model_name: str, film_name: str) -> Any:
-    model = garage.model(model_name)
-    film = garage.film_for(film_name, model)
-    starts = evenly_spaced(held_out_starts(film, model), ON_STRIP)
-    return pictures(film.frames[starts], starts.tolist())
+def _strip_of(session: Session, model_name: str, film_name: str) -> Any:
+    model = session.model(model_name)
+    film = film_for(session, film_name, model)
+    starts = evenly_spaced(offered_starts(film, [model]), ON_STRIP)
+    return strip_value(film.frames[starts], starts.tolist())
 
 
 def picked(event: gr.EventData) -> Any:
@@ -155,28 +135,32 @@ def picked(event: gr.EventData) -> Any:
     return start if isinstance(start, int) else gr.skip()
 
 
-def take_checkpoint(garage: Garage, file: str | None) -> Any:
-    """A visitor's own weights, into the garage; checked before a network is built from them."""
-    with told():
+def take_checkpoint(session: Session, file: str | None) -> Any:
+    """A visitor's own weights, into the session; checked before a network is built from them."""
+    with user_errors():
         if not file:
             raise RoadtripError("Choose a model.safetensors first; the download in Train holds one.")
-        model = alone(load, file)
+        model = on_compute_thread(load, file)
         facts = model.provenance
         about = f"{facts.recipe.name}, seed {facts.seed}, {facts.step} steps" if facts else "a model"
         name = f"{about} (uploaded)"
-        garage.keep_model(name, model)
-        return gr.update(choices=garage.model_names(), value=name)
+        session.add_model(name, model)
+        return gr.update(choices=session.model_names(), value=name)
 
 
-def export(garage: Garage, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> str:
-    with told():
+def export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> str:
+    with user_errors():
         if kind not in FORMATS:
             raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
-        model = garage.model(model_name)
-        film = garage.film_for(film_name, model)
-        first = nearest(held_out_starts(film, model), start)
-        y = alone(rollout, model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
-        return str(write(garage.outbox() / f"rollout{FORMATS[kind]}", y))
+        return str(on_compute_thread(_export, session, model_name, film_name, start, horizon, kind))
+
+
+def _export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> Path:
+    model = session.model(model_name)
+    film = film_for(session, film_name, model)
+    first = nearest_start(offered_starts(film, [model]), start)
+    y = rollout(model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
+    return write(session.download_dir() / f"rollout{FORMATS[kind]}", y)
 
 
 class Tab(NamedTuple):
@@ -189,7 +173,7 @@ class Tab(NamedTuple):
     taken: Any  # the event after which there is a new model
 
 
-def build(garage: gr.State, opening: str | None) -> Tab:
+def build(session: gr.State, opening: str | None) -> Tab:
     """opening: the model that it opens with."""
     gr.Markdown(
         "## How far does it hold?\n"
@@ -212,7 +196,7 @@ def build(garage: gr.State, opening: str | None) -> Tab:
     with gr.Accordion("A checkpoint of your own", open=False):
         file = gr.File(label="model.safetensors", file_types=[".safetensors"], height=110)
         use = gr.Button("Use this model")
-    inputs = [garage, model, film, start, horizon]
+    inputs = [session, model, film, start, horizon]
     how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
     private: dict[str, Any] = how | {"api_visibility": "private"}
     with gr.Row(equal_height=True):
@@ -235,13 +219,13 @@ def build(garage: gr.State, opening: str | None) -> Tab:
         elem_classes="rt-note",
     )
     inputs, outputs = [*inputs, lossless], [show, errors, words]
-    go.click(look, inputs, outputs, api_name="scrub", **how)
-    draw: dict[str, Any] = {"fn": look, "inputs": inputs, "outputs": outputs} | private
+    go.click(update_view, inputs, outputs, api_name="scrub", **how)
+    draw: dict[str, Any] = {"fn": update_view, "inputs": inputs, "outputs": outputs} | private
     for listen in (lossless.input, start.release, horizon.release):
         listen(**draw)
-    draw_strip: dict[str, Any] = {"fn": strip_of, "inputs": [garage, model, film], "outputs": starts} | private
-    taken = use.click(take_checkpoint, [garage, file], model, api_name="checkpoint_upload")
+    draw_strip: dict[str, Any] = {"fn": strip_of, "inputs": [session, model, film], "outputs": starts} | private
+    taken = use.click(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
     for chosen in (model.input, film.input, taken.success):
-        chosen(range_of_starts, [garage, model, film], start, **private).then(**draw).then(**draw_strip)
+        chosen(start_range, [session, model, film], start, **private).then(**draw).then(**draw_strip)
     starts.click(picked, None, start, **private).then(**draw)
     return Tab(model, film, start, horizon, draw, draw_strip, taken)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -21,11 +22,15 @@ from ..model import NextFrame
 from ..recipes import Recipe
 from ..reproduce import write_zip
 from ..train import PREVIEW_FRAMES, Progress, train
-from . import film_part, recipe_part
+from . import film_section, recipe_section
 from .charts import NAMES, learning_curves, loss_curves
-from .garage import BORROWED, ROAD, Garage, alone, gpu, in_turns, number, plain, real_after, told
-from .player import chart, download, drawn, payload, player
-from .recipe_part import recipe_of_choice
+from .compute import ZERO_GPU, gpu, interleave, on_compute_thread
+from .library import ROAD
+from .messages import escape_markdown, number, user_errors
+from .player import chart, chart_value, download, player, player_value
+from .recipe_section import recipe_of_choice
+from .session import Session
+from .starts import real_frames
 
 LONGEST = 1800
 HORIZONS = (1, 4, 16)  # whose errors are followed
@@ -38,7 +43,7 @@ training_now: set[object] = set()  # trainings under way on this server; there i
 
 @dataclass
 class Training:
-    """A run that a visitor began, and where it stands. name: what its model is called in the garage; errors: PSNR in dB
+    """A run that a visitor began, and where it stands. name: what its model is called in the session; errors: PSNR in dB
     by method, whenever there was a preview."""
 
     title: str
@@ -49,15 +54,15 @@ class Training:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     errors: list[tuple[int, dict[str, list[float]]]] = field(default_factory=list)
     name: str | None = None
-    latest: Look | None = None
+    latest: Snapshot | None = None
     preview: Tensor | None = None  # the latest there was
     preview_start: int = 0
     preview_step: int = 0
 
-    def take(self, garage: Garage, look: Look) -> None:
-        """Keeps what a look brought: its model in the garage, under a name that says how far it is."""
+    def take(self, session: Session, look: Snapshot) -> None:
+        """Keeps what a look brought: its model in the session, under a name that says how far it is."""
         name = f"{self.title}, {look.step} steps {self.yours}"
-        garage.keep_trained(name, look.model, instead_of=self.name)
+        session.add_trained(name, look.model, instead_of=self.name)
         self.name, self.latest = name, look
         for key, value in look.losses.items():
             self.curves.setdefault(key, []).append((look.step, value))
@@ -68,7 +73,7 @@ class Training:
 
 
 @dataclass
-class Look:
+class Snapshot:
     """What a training shows from time to time; plain enough to come back from another process."""
 
     step: int
@@ -87,7 +92,7 @@ Plan = tuple[Recipe, Film, int, Progress | None]  # recipe, film, seed, what to 
 
 
 @gpu(lambda plans, seconds, steps: round(seconds or 0.5 * steps * len(plans)) + 30)
-def looks(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Look]]:
+def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Snapshot]]:
     """(which plan, Look) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each."""
     with ExitStack() as open_streams:
         streams = {
@@ -105,74 +110,74 @@ def looks(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterat
                 # a copy, as the network goes on learning while others download it or let it drive
                 model = copy.deepcopy(p.model).cpu().requires_grad_(False)
                 told_so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
-                # a borrowed GPU lends another process, and only what is yielded comes back from there
-                go_on_from = None if BORROWED else p
-                yield i, Look(*told_so_far, model, p.preview, p.psnr, p.preview_start, go_on_from)
+                # a borrowed GPU is in another process, and only what is yielded comes back from there
+                resumable = None if ZERO_GPU else p
+                yield i, Snapshot(*told_so_far, model, p.preview, p.psnr, p.preview_start, resumable)
 
 
 def run(
-    garage: Garage, film_name: str, gap: str, recipe_name: str, changes: str, seconds: float, seed: float
+    session: Session, film_name: str, gap: str, recipe_name: str, changes: str, seconds: float, seed: float
 ) -> Iterator[tuple[Any, ...]]:
-    """Yields (status, losses, errors, what the errors say, player); the model is in the garage from the first look on,
+    """Yields (status, losses, errors, what the errors say, player); the model is in the session from the first look on,
     whenever this is closed."""
     yield from _told(
-        garage, lambda: begun(garage, film_name, gap, recipe_of_choice(recipe_name, changes), seed), seconds
+        session, lambda: new_training(session, film_name, gap, recipe_of_choice(recipe_name, changes), seed), seconds
     )
 
 
-def resume(garage: Garage, seconds: float) -> Iterator[tuple[Any, ...]]:
+def resume(session: Session, seconds: float) -> Iterator[tuple[Any, ...]]:
     """Goes on with the run that was trained last, for `seconds` more; yields what `run` does."""
-    yield from _told(garage, lambda: _last(garage), seconds)
+    yield from _told(session, lambda: _last(session), seconds)
 
 
-def _told(garage: Garage, training: Callable[[], Training], seconds: float) -> Iterator[tuple[Any, ...]]:
-    with under_way(garage), told():
+def _told(session: Session, training: Callable[[], Training], seconds: float) -> Iterator[tuple[Any, ...]]:
+    with training_slot(session), user_errors():
         try:
             seconds = min(number(seconds, "how many seconds to train"), LONGEST)
             yield READY, *NOTHING_NEW
-            yield from in_turns(_run(garage, training, seconds))
+            yield from interleave(_run(session, training, seconds))
         except RoadtripError as error:
-            yield plain(str(error)), *NOTHING_NEW  # it stays on the page when the message has gone
+            yield escape_markdown(str(error)), *NOTHING_NEW  # it stays on the page when the message has gone
             raise
 
 
 @contextmanager
-def under_way(garage: Garage) -> Iterator[None]:
+def training_slot(session: Session) -> Iterator[None]:
     """While this server trains for a visitor."""
     me = object()
     training_now.add(me)
-    garage.training, garage.learned = True, False
+    session.training, session.learned = True, False
     try:
         yield
     finally:
         training_now.discard(me)
-        garage.training = False
+        session.training = False
 
 
-def begun(garage: Garage, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
+def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
     seed = int(number(seed, "the seed"))
-    film = garage.film(film_name, gap)
-    garage.runs += 1
-    yours = "(yours)" if garage.runs == 1 else f"(yours, no. {garage.runs})"
+    film = session.film(film_name, gap)
+    session.runs += 1
+    yours = "(yours)" if session.runs == 1 else f"(yours, no. {session.runs})"
     where = [] if film_name == ROAD else [film_name]
-    where += [f"gap {film.gap}"] if film.gap != garage.film(film_name).gap else []
+    where += [f"gap {film.gap}"] if film.gap != session.film(film_name).gap else []
     return Training(", ".join([recipe.name, *where, f"seed {seed}"]), yours, recipe, film, seed)
 
 
-def _last(garage: Garage) -> Training:
-    last = garage.unfinished
+def _last(session: Session) -> Training:
+    last = session.unfinished
     if last is None or last.latest is None or last.latest.progress is None:
         raise RoadtripError("There is no run here to go on with; start one first.")
     return last
 
 
-def _run(garage: Garage, begin: Callable[[], Training], seconds: float) -> Generator[tuple[Any, ...]]:
-    garage.unfinished = training = begin()
+def _run(session: Session, begin: Callable[[], Training], seconds: float) -> Generator[tuple[Any, ...]]:
+    session.unfinished = training = begin()
     progress = training.latest.progress if training.latest else None
     plan = training.recipe, training.film, training.seed, progress
-    with closing(looks([plan], seconds, None)) as stream:  # type: ignore[type-var]
+    with closing(snapshots([plan], seconds, None)) as stream:  # type: ignore[type-var]
         for _, look in stream:
-            training.take(garage, look)
+            training.take(session, look)
             yield shown(training)
 
 
@@ -180,21 +185,22 @@ def shown(training: Training, everything: bool = False) -> tuple[Any, ...]:
     """Where a training stands, as `run` yields it: of what is unchanged since the last look nothing, or everything."""
     look = training.latest
     assert look is not None
-    first = _status(training.title, look), drawn(loss_curves(training.curves))
+    first = _status(training.title, look), chart_value(loss_curves(training.curves))
     if training.preview is None or (look.preview is None and not everything):
         return *first, gr.skip(), gr.skip(), gr.skip()
-    errors = drawn(learning_curves(training.errors, HORIZONS)) if training.errors else gr.skip()
+    errors = chart_value(learning_curves(training.errors, HORIZONS)) if training.errors else gr.skip()
     return *first, errors, in_words(training.errors), _preview(training)
 
 
-def found_again(garage: Garage) -> tuple[Any, ...]:
+def restored_view(session: Session) -> tuple[Any, ...]:
     """What the page shows of the last run when its browser comes back: as `run`, or nothing."""
-    last = garage.unfinished
+    last = session.unfinished
     if last is None or last.latest is None:
         return (gr.skip(),) * 5
-    status, *rest = alone(shown, last, True)
+    status, *rest = on_compute_thread(shown, last, True)
     step, steps = last.latest.step, last.latest.steps
-    halted = f"**{plain(last.title)}** · stopped at step {step}, or when this page was left; Resume goes on with it."
+    title = escape_markdown(last.title)
+    halted = f"**{title}** · stopped at step {step}, or when this page was left; Resume goes on with it."
     return status if step == steps else halted, *rest
 
 
@@ -212,62 +218,65 @@ def in_words(errors: list[tuple[int, dict[str, list[float]]]]) -> str:
     return f"On held-out film after step {step}: " + ", ".join(parts) + "."
 
 
-def _status(title: str, look: Look) -> str:
-    text = (
-        f"**{plain(title)}** · step {look.step}{f' of {look.steps}' if look.steps else ''} · {look.speed:.1f} steps/s"
-    )
+def _status(title: str, look: Snapshot) -> str:
+    steps = f"{look.step} of {look.steps}" if look.steps else look.step
+    text = f"**{escape_markdown(title)}** · step {steps} · {look.speed:.1f} steps/s"
     if look.step == look.steps:
         return f"{text} · finished; it is {KEPT}."
     return text if look.left is None else f"{text} · {look.left:.0f} s left"
 
 
-def queued() -> str:
+def queue_status() -> str:
     """What the page says from the click until the training begins."""
     return WAITING if training_now else READY
 
 
-def stopped(garage: Garage, status: str) -> str:
+def stop_status(session: Session, status: str) -> str:
     """What the page says after Stop, from what it said before."""
     patience = time.monotonic() + 10
-    while garage.training and time.monotonic() < patience:  # a step under way is finished, and counts
+    while session.training and time.monotonic() < patience:  # a step under way is finished, and counts
         time.sleep(0.05)
-    if garage.newest and (" s left" in status or (status == READY and garage.learned)):
-        return f"Stopped; what it learned was kept: **{plain(garage.newest)}**, {KEPT}."
+    if session.newest and (" s left" in status or (status == READY and session.learned)):
+        return f"Stopped; what it learned was kept: **{escape_markdown(session.newest)}**, {KEPT}."
     return "Stopped before the first step; nothing was learned." if status in (READY, WAITING) else status
 
 
-def reset(garage: Garage) -> tuple[Any, ...]:
+def reset(session: Session) -> tuple[Any, ...]:
     """Forgets the last run; its model stays in the menus."""
-    garage.unfinished = None
+    session.unfinished = None
     return IDLE, None, None, "", None
 
 
 def _preview(training: Training) -> dict[str, Any]:
     assert training.preview is not None
     start, step = training.preview_start, training.preview_step
-    views = {"real": real_after(training.film, start, PREVIEW_FRAMES), f"generated, step {step}": training.preview}
+    views = {"real": real_frames(training.film, start, PREVIEW_FRAMES), f"generated, step {step}": training.preview}
     labels = [f"g{t + 3}" for t in range(PREVIEW_FRAMES)]
-    return payload(views, labels, key=f"preview {start}", autoplay=True)
+    return player_value(views, labels, key=f"preview {start}", autoplay=True)
 
 
-def package(garage: Garage) -> str:
+def package(session: Session) -> str:
     """What was trained last as one zip: the checkpoint, its losses, and a script that trains it again."""
-    with told():
-        if garage.trained is None:
-            raise RoadtripError("There is nothing to download yet; train a recipe first.")
-        last = garage.unfinished
-        curves = last.curves if last and last.latest and last.latest.model is garage.trained else {}
-        return str(alone(write_zip, garage.outbox(), garage.trained, curves))
+    with user_errors():
+        return str(on_compute_thread(_package, session))
+
+
+def _package(session: Session) -> Path:
+    model, last = session.trained, session.unfinished
+    if model is None:
+        raise RoadtripError("There is nothing to download yet; train a recipe first.")
+    curves = last.curves if last and last.latest and last.latest.model is model else None
+    return write_zip(session.download_dir(), model, curves)
 
 
 class Tab(NamedTuple):
-    film: film_part.Part
-    recipe: recipe_part.Part
+    film: film_section.Part
+    recipe: recipe_section.Part
     outputs: list[Any]  # status, losses, errors, their words, player
     changes: list[Any]  # the events after which the other tabs' menus are out of date
 
 
-def build(garage: gr.State) -> Tab:
+def build(session: gr.State) -> Tab:
     gr.Markdown(
         "## Watch one learn\n"
         "The post came to its question in three steps. **v1** guesses the next frame from two and is told how far off it "
@@ -280,8 +289,8 @@ def build(garage: gr.State) -> Tab:
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            film = film_part.build(garage)
-            recipe = recipe_part.build(LONGEST)
+            film = film_section.build(session)
+            recipe = recipe_section.build(LONGEST)
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
                 start = gr.Button("Start", variant="primary", elem_id="rt-start", min_width=70)
@@ -305,7 +314,7 @@ def build(garage: gr.State) -> Tab:
                 "losses over training steps, on a log axis where none is negative. L1 is summed over the unrolled "
                 "frames; generator and discriminator are the two sides of the GAN loss."
             )
-            download("Download what was trained last", "rt-zip", package, [garage], "checkpoint")
+            download("Download what was trained last", "rt-zip", package, [session], "checkpoint")
             _seen(
                 "a zip with the checkpoint, its losses as a table, and a script that trains the same again.",
                 "What you get",
@@ -315,17 +324,17 @@ def build(garage: gr.State) -> Tab:
     # where others wait, gradio tells the place in the queue beside the status
     in_line: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1}
     in_line |= {"show_progress": "minimal", "show_progress_on": status}
-    begins = start.click(queued, None, status, queue=False, **private)
-    asked = [garage, film.film, film.gap, recipe.name, recipe.changes, recipe.seconds, recipe.seed]
+    begins = start.click(queue_status, None, status, queue=False, **private)
+    asked = [session, film.film, film.gap, recipe.name, recipe.changes, recipe.seconds, recipe.seed]
     training = begins.then(run, asked, outputs, api_name="train", **in_line)
-    begins = again.click(queued, None, status, queue=False, **private)
-    resuming = begins.then(resume, [garage, recipe.seconds], outputs, api_name="resume", **in_line)
+    begins = again.click(queue_status, None, status, queue=False, **private)
+    resuming = begins.then(resume, [session, recipe.seconds], outputs, api_name="resume", **in_line)
     # two events: gradio sends a cancel only after the function beside it has returned, and this one waits for the end
     cancel = stop.click(None, cancels=[training, resuming], **private)
-    stopping = cancel.then(stopped, [garage, status], status, queue=False, **private)
+    stopping = cancel.then(stop_status, [session, status], status, queue=False, **private)
     cancel = clear.click(None, cancels=[training, resuming], **private)
-    clearing = cancel.then(stopped, [garage, status], status, queue=False, **private).then(
-        reset, garage, outputs, queue=False, **private
+    clearing = cancel.then(stop_status, [session, status], status, queue=False, **private).then(
+        reset, session, outputs, queue=False, **private
     )
     return Tab(film, recipe, outputs, [training, resuming, stopping, clearing, film.taken])
 

@@ -15,8 +15,10 @@ from ..errors import RoadtripError
 from ..evidence import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
 from ..study import SIZE, STEPS, Row, is_model_of, read_results
 from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
-from .garage import checkpoints, plain, recipe_of, shipped, shipped_names, told
-from .player import chart, drawn
+from .library import checkpoints, shipped, shipped_names
+from .messages import escape_markdown, user_errors
+from .player import chart, chart_value
+from .starts import recipe_of
 
 
 @lru_cache(maxsize=1)
@@ -41,12 +43,12 @@ def whole() -> dict[str, Any]:
     """The map of all published tables."""
     published = {name: [row for row in rows if is_published(row)] for name, rows in tables().items()}
     usual = f", {STEPS} steps", f", {SIZE[0]}×{SIZE[1]}"
-    return drawn(whole_study({name: rows for name, rows in published.items() if rows}, usual))
+    return chart_value(whole_study({name: rows for name, rows in published.items() if rows}, usual))
 
 
 def choose(event: gr.EventData) -> str:
     """The table whose cell was clicked."""
-    with told():
+    with user_errors():
         wanted = event._data.get("picked") if isinstance(event._data, dict) else None
         name = wanted[0] if isinstance(wanted, list) and wanted else None
         if not isinstance(name, str) or name not in tables():
@@ -54,20 +56,20 @@ def choose(event: gr.EventData) -> str:
         return name
 
 
-def look(table: str, measure: str) -> tuple[Any, str]:
+def update_view(table: str, measure: str) -> tuple[Any, str]:
     """The dots and what they say."""
-    with told():
+    with user_errors():
         rows = tables().get(table)
         if not rows or measure not in MEASURES:
             raise RoadtripError("The study has no such table; choose one from the menu.")
-        return drawn(seeds_of_arms(rows, measure)), in_words(groups(rows))
+        return chart_value(seeds_of_arms(rows, measure)), in_words(groups(rows))
 
 
 def in_words(found: list[Group]) -> str:
     """The shares of seeds that oscillate, most first; and how many stood still."""
     flips = sorted((g for g in found if g.count("oscillates")), key=lambda g: -g.share("oscillates"))
     runs, frozen = sum(len(g.seeds) for g in found), sum(g.count("frozen") for g in found)
-    each = ", ".join(f"{plain(g.arm)} {g.count('oscillates')} of {len(g.seeds)}" for g in flips)
+    each = ", ".join(f"{escape_markdown(g.arm)} {g.count('oscillates')} of {len(g.seeds)}" for g in flips)
     said = f"Seeds that oscillate: {each}." if flips else "**No seed of any arm oscillates** in this table."
     return f"{said} {runs} runs in all, {frozen} of them frozen, for which R is undefined or says little."
 
@@ -75,17 +77,17 @@ def in_words(found: list[Group]) -> str:
 def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
     """What is known of the run whose dot was clicked, the onset and the clock of its arm's runs, and the name of its
     model where that is shipped."""
-    with told():
+    with user_errors():
         wanted = event._data.get("picked") if isinstance(event._data, dict) else None
         rows = tables().get(table, [])
         row = next((r for r in rows if isinstance(wanted, list) and [r["arm"], r["seed"]] == wanted[:2]), None)
         if row is None:
             raise RoadtripError("That dot is no longer there; choose the table again.")
         numbers = ", ".join(f"{k} {v:.2f}" for k in MEASURES if (v := measure_value(row, k)) is not None)
-        said = f"**{plain(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers})."
+        said = f"**{escape_markdown(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers})."
         name = next((n for n in shipped_names() if is_model_of(shipped(n), row)), None)
         arm = [r for r in rows if r["arm"] == row["arm"]]
-        curves = drawn(onsets(arm)), drawn(training_curves(arm))
+        curves = chart_value(onsets(arm)), chart_value(training_curves(arm))
         if name:
             return f"{said} It is the first model above now.", *curves, name
         return (
@@ -96,7 +98,7 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
         )
 
 
-def standing(names: Iterable[str]) -> str:
+def study_note(names: Iterable[str]) -> str:
     """Of each of these models that ships and is a run of the study: which, why this one, and how its other seeds ended."""
     said = []
     for name in [n for n in names if n in shipped_names()]:
@@ -108,13 +110,13 @@ def standing(names: Iterable[str]) -> str:
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = sum(r["verdict"] == row["verdict"] for r in others)
         ruled = [r for r in others if r["seed"] < SELECTION_SEEDS]
-        why = f"because it ends as “{plain(row['verdict'])}”"
+        why = f"because it ends as “{escape_markdown(row['verdict'])}”"
         if row in ruled and median_seed(ruled) == row:
-            why = f"as the median by R of seeds 0 to {SELECTION_SEEDS - 1}; it ends as “{plain(row['verdict'])}”"
+            why = f"as the median by R of seeds 0 to {SELECTION_SEEDS - 1}; it ends as “{escape_markdown(row['verdict'])}”"
         facts = [row["arm"], f"seed {row['seed']}", f"{row['steps']} steps", *filter(None, [row["setting"]])]
         said.append(
-            f"*{plain(name)}* is a run of the study below ({plain(', '.join(facts))}), shipped {why} ({alike} of "
-            f"{len(others)} seeds do)."
+            f"*{escape_markdown(name)}* is a run of the study below ({escape_markdown(', '.join(facts))}), shipped {why} "
+            f"({alike} of {len(others)} seeds do)."
         )
     return " ".join(said)
 
@@ -153,7 +155,7 @@ def build() -> Part | None:
             info="What the height is.",
             min_width=320,
         )
-    dots = chart("rt-seeds", drawn(seeds_of_arms(tables()[names[0]], "R")))
+    dots = chart("rt-seeds", chart_value(seeds_of_arms(tables()[names[0]], "R")))
     words = gr.Markdown(in_words(groups(tables()[names[0]])), elem_classes="rt-note")
     gr.Markdown(
         "What you see: each dot is one training run, measured on 8 held-out starts; colour and shape are its verdict. "
@@ -171,7 +173,7 @@ def build() -> Part | None:
                 picked.append(chart(name))
                 gr.Markdown(f"What you see: {seen}.", elem_classes="rt-note")
     how: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    shown = look, [table, measure], [dots, words]
+    shown = update_view, [table, measure], [dots, words]
     for part in (table, measure):
         part.input(*shown, **how)
     cells.click(choose, None, table, **how).success(*shown, **how)

@@ -15,7 +15,7 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..recipes import RECIPES, Recipe, parse_values
 from .diagram import diagram
-from .garage import plain, told
+from .messages import escape_markdown, user_errors
 
 STORY = {
     "v1": "g3 from f1 and f2, L1 loss. Learns fast, blurs when it drives on.",
@@ -65,7 +65,7 @@ def recipe_of_choice(name: str, changes: str | None = "") -> Recipe:
 
 def choose(name: str, changes: str | None = "") -> list[Any]:
     """[changes, sketch, note, a value for each field] of a recipe that was picked, or of a preset."""
-    with told():
+    with user_errors():
         return [changes or "", *_filled(recipe_of_choice(name, changes))]
 
 
@@ -74,7 +74,7 @@ def read(name: str, changes: str) -> list[Any]:
     try:
         return _filled(recipe_of_choice(name, changes))
     except RoadtripError as error:
-        return [gr.skip(), f"**{plain(str(error))}**", *(gr.skip() for _ in FIELDS)]
+        return [gr.skip(), f"**{escape_markdown(str(error))}**", *(gr.skip() for _ in FIELDS)]
 
 
 def change(field: str, name: str, changes: str, value: Any) -> list[Any]:
@@ -85,13 +85,13 @@ def change(field: str, name: str, changes: str, value: Any) -> list[Any]:
         values = parse_values(changes.split()) | {field: type(getattr(RECIPES[name], field))(value)}
         recipe = recipe_of_choice(name, " ".join(_written(values)))
     except RoadtripError as error:
-        return [gr.skip(), gr.skip(), f"**{plain(str(error))}** It stays as it was."]
+        return [gr.skip(), gr.skip(), f"**{escape_markdown(str(error))}** It stays as it was."]
     kept = {k: v for k, v in values.items() if v != getattr(RECIPES[name], k)}
     return [" ".join(_written(kept)), *_filled(recipe)[:2]]
 
 
 def _filled(recipe: Recipe) -> list[Any]:
-    note = f"What is trained: **{plain(recipe.name)}**."
+    note = f"What is trained: **{escape_markdown(recipe.name)}**."
     return [diagram(recipe), note, *(getattr(recipe, f.name) for f in FIELDS)]
 
 

@@ -12,37 +12,40 @@ from ..errors import RoadtripError
 from ..recipes import RECIPES
 from ..train import PREVIEW_FRAMES
 from .charts import duel_curves
-from .garage import Garage, in_turns, number, plain, real_after, told
-from .player import chart, drawn, payload, player
-from .train_tab import KEPT, READY, Training, begun, looks, queued, stopped, under_way
+from .compute import interleave
+from .messages import escape_markdown, number, user_errors
+from .player import chart, chart_value, player, player_value
+from .session import Session
+from .starts import real_frames
+from .train_tab import KEPT, READY, Training, new_training, queue_status, snapshots, stop_status, training_slot
 
 MAX_STEPS = 2000
 
 
 def run(
-    garage: Garage, film_name: str, one: str, other: str, steps: float, seed: float
+    session: Session, film_name: str, one: str, other: str, steps: float, seed: float
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """Yields (status, chart, player); both models are in the garage from their first looks on."""
-    with under_way(garage), told():
+    """Yields (status, chart, player); both models are in the session from their first snapshots on."""
+    with training_slot(session), user_errors():
         try:
             yield READY, gr.skip(), gr.skip()
             if one == other or not {one, other} <= RECIPES.keys():
                 raise RoadtripError("Choose two different versions.")
             steps = max(1, min(MAX_STEPS, round(number(steps, "how many steps to train"))))
-            yield from in_turns(_run(garage, film_name, (one, other), steps, seed))
+            yield from interleave(_run(session, film_name, (one, other), steps, seed))
         except RoadtripError as error:
-            yield plain(str(error)), gr.skip(), gr.skip()  # it stays on the page when the message has gone
+            yield escape_markdown(str(error)), gr.skip(), gr.skip()  # it stays on the page when the message has gone
             raise
 
 
 def _run(
-    garage: Garage, film_name: str, names: tuple[str, str], steps: int, seed: float
+    session: Session, film_name: str, names: tuple[str, str], steps: int, seed: float
 ) -> Generator[tuple[Any, Any, Any]]:
-    both = [begun(garage, film_name, "", RECIPES[name], seed) for name in names]
+    both = [new_training(session, film_name, "", RECIPES[name], seed) for name in names]
     plans = [(t.recipe, t.film, t.seed, None) for t in both]
-    with closing(looks(plans, None, steps)) as stream:  # type: ignore[type-var, arg-type]
+    with closing(snapshots(plans, None, steps)) as stream:  # type: ignore[type-var, arg-type]
         for i, look in stream:
-            both[i].take(garage, look)
+            both[i].take(session, look)
             yield _shown(both)
 
 
@@ -55,21 +58,21 @@ def _shown(both: list[Training]) -> tuple[str, Any, Any]:
         left += t.latest.left or 0.0
     done = len(known) == len(both) and all(t.latest and t.latest.step == t.latest.steps for t in known)
     end = f"finished; both are {KEPT} and of this one" if done else f"{left:.0f} s left"
-    curves = drawn(duel_curves({t.recipe.name: t.curves for t in known}, [t.recipe.name for t in known]))
+    curves = chart_value(duel_curves({t.recipe.name: t.curves for t in known}, [t.recipe.name for t in known]))
     views = {t.recipe.name: t.preview for t in both if t.preview is not None}
     if len(views) < len(both):
         return " · ".join([*parts, end]), curves, gr.skip()
     start, film = both[0].preview_start, both[0].film
-    views["real"] = real_after(film, start, PREVIEW_FRAMES)
+    views["real"] = real_frames(film, start, PREVIEW_FRAMES)
     labels = [f"g{t + 3}" for t in range(PREVIEW_FRAMES)]
-    return " · ".join([*parts, end]), curves, payload(views, labels, key=f"duel {start}", autoplay=True)
+    return " · ".join([*parts, end]), curves, player_value(views, labels, key=f"duel {start}", autoplay=True)
 
 
 class Part(NamedTuple):
     changes: list[Any]  # the events after which there are new models
 
 
-def build(garage: gr.State, film: gr.Dropdown) -> Part:
+def build(session: gr.State, film: gr.Dropdown) -> Part:
     gr.Markdown(
         "## Run it yourself\nBoth versions are trained here and now, in turns, on the film chosen above: the same seed, so "
         "the same first weights and the same clips, and as many steps each. A minute shows where they part, not where "
@@ -96,10 +99,10 @@ def build(garage: gr.State, film: gr.Dropdown) -> Part:
         elem_classes="rt-note",
     )
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    begins = start.click(queued, None, status, queue=False, **private)
+    begins = start.click(queue_status, None, status, queue=False, **private)
     training = begins.then(
         run,
-        [garage, film, one, other, steps, seed],
+        [session, film, one, other, steps, seed],
         [status, losses, show],
         api_name="duel",
         concurrency_id="train",
@@ -108,5 +111,5 @@ def build(garage: gr.State, film: gr.Dropdown) -> Part:
         show_progress_on=status,
     )
     cancel = stop.click(None, cancels=[training], **private)
-    stopping = cancel.then(stopped, [garage, status], status, queue=False, **private)
+    stopping = cancel.then(stop_status, [session, status], status, queue=False, **private)
     return Part([training, stopping])

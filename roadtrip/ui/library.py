@@ -1,0 +1,87 @@
+"""What every visitor finds here: shipped models and rendered roads; and how an upload becomes a film.
+
+Independent of visitors (see session.py) and of components.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from ..checkpoint import MODEL, load
+from ..decode import Footage, read_footage
+from ..errors import RoadtripError
+from ..film import Film
+from ..model import NextFrame
+from ..recipes import RECIPES
+from ..sources import film_from_footage, open_film
+from .compute import on_compute_thread
+
+ROAD = "the rendered road"
+# as the menus call them → as open_film does; the shipped models were trained on the first
+ROADS = {ROAD: "scenery", "another rendered road": "scenery:1", "a third rendered road": "scenery:2"}
+SIZE = (72, 128)  # height and width of the app's films
+_rendering = threading.Lock()  # a visitor who comes while a road is being rendered waits for it
+
+
+def checkpoints() -> Path:
+    return Path(os.environ.get("ROADTRIP_CHECKPOINTS") or Path(__file__).parents[2] / "checkpoints")
+
+
+def shipped_names() -> list[str]:
+    """Shipped checkpoints, in story order where a recipe of that name is known."""
+    there = {p.parent.name for p in checkpoints().glob(f"*/{MODEL}")}
+    return [n for n in RECIPES if n in there] + sorted(there - set(RECIPES))
+
+
+def opening_model(wanted: str, place: int = 0) -> str | None:
+    """The model that a menu opens with: the wanted one where it is shipped, else the one in that place."""
+    names = shipped_names()
+    return wanted if wanted in names else names[min(place, len(names) - 1)] if names else None
+
+
+@lru_cache(maxsize=16)
+def _shipped(folder: str) -> NextFrame:
+    return load(folder)
+
+
+def shipped(name: str) -> NextFrame:
+    return on_compute_thread(_shipped, str(checkpoints() / name))
+
+
+@lru_cache(maxsize=2 * len(ROADS))
+def _rendered(road: str, size: tuple[int, int]) -> Film:
+    return open_film(road, size=size)
+
+
+def rendered_road(name: str = ROAD, size: tuple[int, int] = SIZE) -> Film:
+    with _rendering:
+        return _rendered(ROADS[name], size)
+
+
+def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, str], None]) -> Film:
+    """A visitor's files as a film: stills, one zip or one video."""
+    if not files:
+        raise RoadtripError("Choose stills, a zip of stills or a video first.")
+    # reading takes long and no torch, so that others can compute meanwhile
+    if len(files) == 1 and Path(files[0]).suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
+        name, footage = Path(files[0]).stem, read_footage(Path(files[0]), SIZE, report)
+        return on_compute_thread(_as_film, footage, name, gap)
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home) / "your stills"  # what the film, and an error about it, will be called
+        folder.mkdir()
+        for file in files:
+            target, twins = folder / Path(file).name, 1
+            while target.exists():  # two folders may each have a 1.jpg
+                twins += 1
+                target = folder / f"{Path(file).stem} ({twins}){Path(file).suffix}"
+            target.symlink_to(Path(file).resolve())
+        return on_compute_thread(_as_film, read_footage(folder, SIZE, report), folder.name, gap)
+
+
+def _as_film(footage: Footage, name: str, gap: str) -> Film:
+    return open_film(film_from_footage(footage, name), SIZE, (gap or "").strip() or None)

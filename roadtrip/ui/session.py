@@ -1,0 +1,138 @@
+"""One visitor's films, models and last training, within a budget of memory; kept on the server for a reload.
+
+Independent of components; what all visitors share is in library.py.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RoadtripError
+from ..film import Film
+from ..model import NextFrame
+from .compute import T, on_compute_thread
+from .library import ROADS, checkpoints, rendered_road, shipped, shipped_names
+
+if TYPE_CHECKING:
+    from .training import Training
+
+MAX_MODELS, MAX_FILMS = 6, 2  # of one visitor; the newest are kept
+MAX_SESSIONS = 32
+MAX_SESSION_BYTES, MAX_BYTES = 2**30, 2 * 2**30  # of one visitor and of all; a film of 16,000 stills is 440 MB
+
+
+@dataclass
+class Session:
+    """One visitor's films and models, by what the menus call them; never shared with another visitor."""
+
+    films: dict[str, Film] = field(default_factory=dict)
+    models: dict[str, NextFrame] = field(default_factory=dict)
+    newest: str | None = None  # what the model is called that was trained here last
+    trained: NextFrame | None = None  # that model itself; an uploaded one is never it, whatever its name
+    runs: int = 0  # trainings started, so that each run's name is its own
+    training: bool = False
+    learned: bool = False  # whether the latest training has kept a model yet
+    unfinished: Training | None = None  # the latest, which Resume continues
+    # made when first needed, so that gradio can copy an empty session; deleted with the session
+    _download_dir: tempfile.TemporaryDirectory[str] | None = None
+
+    def film_names(self) -> list[str]:
+        return [*ROADS, *self.films]
+
+    def model_names(self) -> list[str]:
+        return [*self.models, *shipped_names()]
+
+    def film(self, name: str, gap: str | None = None) -> Film:
+        """gap: as a visitor wrote it; empty for the film's own."""
+        if name not in ROADS and name not in self.films:
+            raise RoadtripError("That film is no longer here; upload it again.")
+        film = rendered_road(name) if name in ROADS else self.films[name]
+        gap = (gap or "").strip()
+        return film.with_gap(gap) if gap else film
+
+    def model(self, name: str) -> NextFrame:
+        if name in self.models:
+            return self.models[name]
+        if name not in shipped_names():
+            raise RoadtripError("Choose a model; train one in the Train tab if there is none.")
+        return shipped(name)
+
+    def add_film(self, film: Film) -> None:
+        self.films.pop(film.name, None)
+        self.films[film.name] = film
+        self._drop_oldest(film)
+
+    def add_model(self, name: str, model: NextFrame) -> None:
+        self.models.pop(name, None)
+        self.models[name] = model
+        self._drop_oldest(model)
+
+    def add_trained(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
+        """A model that was trained here. instead_of: what the same run was called when it had fewer steps."""
+        self.trained = model
+        self.models.pop(instead_of or "", None)
+        self.add_model(name, model)
+        self.newest, self.learned = name, True
+
+    def bytes(self) -> int:
+        """Memory of the films, the models, and what Resume needs: network, EMA and two moments of Adam."""
+        models = list(self.models.values())
+        if self.trained and all(model is not self.trained for model in models):
+            models.append(self.trained)
+        if self.unfinished and self.unfinished.latest and self.unfinished.latest.progress:
+            models += [self.unfinished.latest.model] * 4
+        return sum(film.frames.nbytes for film in self.films.values()) + sum(map(_bytes, models))
+
+    def download_dir(self) -> Path:
+        if self._download_dir is None:
+            self._download_dir = tempfile.TemporaryDirectory()
+        return Path(self._download_dir.name)
+
+    def _drop_oldest(self, newest: Film | NextFrame) -> None:
+        """Models go before films: a film took an upload. The newest stays, however large it is."""
+        for shelf, most in ((self.models, MAX_MODELS), (self.films, MAX_FILMS)):
+            for name in [n for n, item in shelf.items() if item is not newest]:
+                if len(shelf) > most or self.bytes() > MAX_SESSION_BYTES:
+                    del shelf[name]
+
+
+def _bytes(model: NextFrame) -> int:
+    return sum(t.nbytes for t in model.state_dict().values())
+
+
+_sessions: dict[str, Session] = {}  # by the secret that its browser keeps, the latest visitor last
+_lock = threading.Lock()
+
+
+def restore_session(session: Session, secret: str | None) -> tuple[Session, str]:
+    """(the session this browser left here, its secret), or this new one under a new secret: a reload finds what was
+    uploaded and trained before it. The oldest sessions go when there are too many, or they take too much memory."""
+    with _lock:
+        secret = secret if secret in _sessions else secrets.token_urlsafe(16)
+        session = _sessions.pop(secret, session)
+        _sessions[secret] = session
+        while len(_sessions) > MAX_SESSIONS or (
+            len(_sessions) > 1 and sum(s.bytes() for s in _sessions.values()) > MAX_BYTES
+        ):
+            _sessions.pop(next(iter(_sessions)))
+    return session, secret
+
+
+@lru_cache(maxsize=8)
+def _cached_view(view: Callable[..., T], folder: str, choices: tuple[Any, ...]) -> T:
+    return view(Session(), *choices)
+
+
+def cached_view(view: Callable[..., T], session: Session, *choices: Any) -> T:
+    """view(session, *choices) on the compute thread, remembered for all visitors where nothing of this one's own is
+    chosen."""
+    if (session.models.keys() | session.films.keys()).intersection(choices):
+        return on_compute_thread(view, session, *choices)
+    return on_compute_thread(_cached_view, view, str(checkpoints()), choices)

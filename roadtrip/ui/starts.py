@@ -1,0 +1,100 @@
+"""A model on a film: where its rollouts may start, the real frames they are compared with, what to say of the pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from ..film import Film
+from ..model import NextFrame
+from .compute import on_compute_thread
+from .library import ROADS, SIZE, rendered_road
+from .messages import escape_markdown, number, user_errors
+from .session import Session
+
+
+def film_for(session: Session, name: str, model: NextFrame) -> Film:
+    """A film as this model was trained on it, if it was: a rendered road in the model's size, and its gap."""
+    film = session.film(name)
+    smaller = model.size[0] * model.size[1] < SIZE[0] * SIZE[1]  # an uploaded model may ask for any size
+    if name in ROADS and smaller:
+        film = rendered_road(name, model.size)
+    known = model.provenance
+    return film.with_gap(known.film.gap) if known and known.trained_on(film) else film
+
+
+def unseen_starts(film: Film, models: Sequence[NextFrame], frames: int = 2) -> Tensor:
+    """Where clips of `frames` may start on film that none of the models was trained on, int64 [·]."""
+    return film.unseen_starts(frames, [model.provenance.seen(film) for model in models if model.provenance])
+
+
+def offered_starts(film: Film, models: Sequence[NextFrame]) -> Tensor:
+    """Where rollouts of all the models may start: on film that none was trained on; where there is none, that the first
+    was not; or else anywhere, and provenance_note says who was trained on it."""
+    found = (unseen_starts(film, among) for among in (models, models[:1], []))
+    return next(starts for starts in found if len(starts))
+
+
+def first_start(film: Film, models: Sequence[NextFrame], horizon: int) -> int:
+    """A start whose real film reaches as far as the horizon, where there is one; the middle one of those."""
+    starts = unseen_starts(film, models, 2 + horizon)
+    starts = starts if len(starts) else offered_starts(film, models)
+    return int(starts[len(starts) // 2])
+
+
+def nearest_start(starts: Tensor, start: float | None) -> int:
+    return int(starts[(starts - round(number(start, "a start frame"))).abs().argmin()])
+
+
+def start_range(
+    session: Session,
+    model_name: str,
+    film_name: str,
+    start: float | None = None,
+    horizon: int = 64,
+    other: str | None = None,
+) -> dict[str, Any]:
+    """The slider over the starts of this model, and of the `other` beside it, on this film. `start` stays if it is in
+    range, else a first one is chosen."""
+    with user_errors():
+        return on_compute_thread(_start_range, session, model_name, film_name, start, horizon, other)
+
+
+def _start_range(
+    session: Session, model_name: str, film_name: str, start: float | None, horizon: int, other: str | None
+) -> Any:
+    models = [session.model(name) for name in (model_name, other) if name is not None]
+    film = film_for(session, film_name, models[0])
+    starts = offered_starts(film, models)
+    low, high = int(starts.min()), int(starts.max())
+    kept = start is not None and low <= start <= high
+    return gr.update(minimum=low, maximum=high, value=start if kept else first_start(film, models, horizon))
+
+
+def recipe_of(model: NextFrame) -> str:
+    return model.provenance.recipe.name if model.provenance else ""
+
+
+def provenance_note(name: str, film: Film, model: NextFrame, start: int) -> str:
+    """A warning where a model is shown other film, or another gap, than it was trained on, or from a start that it was
+    trained on; else nothing."""
+    known, name = model.provenance, escape_markdown(name)
+    if known is None or not known.trained_on(film):
+        trained = escape_markdown(known.film.name) if known else "other film"
+        return f" {name} was trained on {trained}, not on this film."
+    note = ""
+    if start not in unseen_starts(film, [model]):
+        note += f" **{name} was trained on this film**, from this start, too: it has seen what comes."
+    if known.film.gap != film.gap:
+        note += f" {name} was trained at gap {known.film.gap}, here the gap is {film.gap}."
+    return note
+
+
+def real_frames(film: Film, start: int, horizon: int) -> Tensor:
+    """The real frames f3 f4 … after f1 = start, as far as there are any before a cut, at most `horizon`."""
+    end = next((b for a, b in film.stretches() if a <= start < b), len(film.frames))
+    last = min(end, start + film.span(2 + horizon))
+    return film.frames[start + 2 * film.gap : last : film.gap]
