@@ -38,7 +38,7 @@ ARCHITECTURE: dict[str, tuple[Any, ...] | range] = {
 }
 MAX_NAME = 200  # characters of a film's or a recipe's name
 MAX_COUNT = 2**53  # of steps and frames: what JSON keeps exactly everywhere
-MAX_ENTRIES = 1000  # drives of a film, times that a run was resumed
+MAX_ENTRIES = 10_000  # drives of a film, times that a run was resumed
 
 
 # --- where weights come from -------------------------------------------------------------------------------------------
@@ -189,11 +189,11 @@ def _known(values: Any, cls: Any, name: str) -> None:
         raise RoadtripError(f"The {name} {what}; use a checkpoint that Roadtrip saved.")
 
 
-def provenance(recipe: Recipe, film: Film, seed: int, held_out: float, dtype: str, device: str) -> Provenance:
+def new_provenance(recipe: Recipe, film: Film, seed: int, held_out: float, dtype: str, device: str) -> Provenance:
     """Of a training that begins here and now."""
     recipe = replace(recipe, name=_clean(recipe.name))
     trained = TrainedFilm(_clean(film.name), film.fingerprint, film.gap, film.fps, len(film.frames), film.drive_ids)
-    return Provenance(recipe, trained, seed, 0, None, held_out, dtype, device, versions())
+    return Provenance(recipe, trained, int(seed), 0, None, float(held_out), dtype, device, versions())
 
 
 def versions() -> dict[str, str]:

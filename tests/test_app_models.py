@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import roadtrip as rt
-from roadtrip.checkpoint import CONFIG, MODEL, provenance
+from roadtrip.checkpoint import CONFIG, MODEL, new_provenance
 from roadtrip.ui import compare_tab, film_section, library, scrub_tab, study_section, train_tab
 from roadtrip.ui.library import ROAD
 from roadtrip.ui.session import Session
@@ -180,7 +180,7 @@ def trained(film: rt.Film, held_out: float = 0.2, **values) -> rt.NextFrame:
     """As if it were: fresh weights with a provenance."""
     model = rt.NextFrame(width=8, depth=1, size=film.size)
     recipe = replace(rt.RECIPES["v1"], width=8, depth=1, **values)
-    model.provenance = replace(provenance(recipe, film, 0, held_out, "float32", "cpu"), step=1)
+    model.provenance = replace(new_provenance(recipe, film, 0, held_out, "float32", "cpu"), step=1)
     return model
 
 

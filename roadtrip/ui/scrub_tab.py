@@ -214,8 +214,8 @@ def build(session: gr.State, opening: str | None) -> Tab:
     errors = chart("rt-errors")
     gr.Markdown(
         "What you see: PSNR of each generated frame against the real one, higher is closer. Broken lines need no "
-        "network: copying the last frame, linear extrapolation, the mean training frame. The upright line is how many "
-        "frames the network generated in a row while it was trained.",
+        "network: copying the last frame, linear extrapolation, the mean training frame. The upright line is how "
+        "deep into its own rollouts the network was trained.",
         elem_classes="rt-note",
     )
     inputs, outputs = [*inputs, lossless], [show, errors, words]
