@@ -334,6 +334,11 @@ def is_model_of(model: NextFrame, row: Row) -> bool:
     )
 
 
+def unnamed(recipe: Row) -> Row:
+    """A recipe's values without its name, which trains nothing."""
+    return {k: v for k, v in recipe.items() if k != "name"}
+
+
 def study(
     jobs: list[Job],
     folder: str | Path,
