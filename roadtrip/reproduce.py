@@ -80,7 +80,7 @@ def write_zip(folder: Path, model: NextFrame, losses: Mapping[str, Sequence[tupl
     known: Provenance | None = model.provenance
     if known is None or not known.step:
         raise RoadtripError("Nothing is known of how this model was trained; train a recipe first.")
-    name = slug(f"roadtrip {known.recipe.name} seed {known.seed} step {known.step}")
+    name = slug(f"roadtrip {known.recipe.name} seed{known.seed} step{known.step}")
     file = folder / f"{name}.zip"
     with (
         tempfile.TemporaryDirectory(dir=folder) as home,
