@@ -9,9 +9,6 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from typing import Any
 
-from starlette.middleware import Middleware
-
-from roadtrip.ui.opening import Opening
 from roadtrip.ui.page import CSS, HEAD, build, theme
 
 
@@ -29,7 +26,6 @@ def launch(**more: Any) -> Any:
         enable_monitoring=False,
         run_history=False,
         footer_links=[],
-        app_kwargs={"middleware": [Middleware(Opening)]},
         **more,
     )
 

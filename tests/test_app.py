@@ -28,11 +28,13 @@ from roadtrip.ui import (
     scrub_tab,
     study_section,
     train_tab,
+    training,
 )
 from roadtrip.ui.library import ROAD, shipped_names
 from roadtrip.ui.messages import escape_markdown
 from roadtrip.ui.session import MAX_MODELS, Session, restore_session
 from roadtrip.ui.starts import film_for
+from roadtrip.ui.tab import Field, Tab, whole_number
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_presets_are_recipes():
         name, seconds, changes, *_ = recipe_section._preset(preset)
         assert (
             recipe_section.recipe_of_choice(name, changes).to_dict()["name"].startswith(name)
-            and 0 < seconds <= train_tab.LONGEST
+            and 0 < seconds <= train_tab.MAX_SECONDS
         )
 
 
@@ -100,7 +102,7 @@ def test_a_look_at_the_film_and_its_gap(served):
     about, pictures = film_section.update_view(Session(), ROAD, "12")
     assert "at gap 12" in about and pictures.count("<img") == 2
     about, pictures = film_section.update_view(Session(), ROAD, "fast")
-    assert "is no gap" in about and pictures == ""
+    assert "is not a gap" in about and pictures == ""
 
 
 def test_two_versions_trained_side_by_side(client):
@@ -160,7 +162,7 @@ def test_a_visitor_keeps_no_more_than_the_memory_there_is(monkeypatch):
     assert [*session.films] == ["larger than all"] and not session.models
     monkeypatch.undo()
     for i in range(MAX_MODELS + 2):
-        session.add_trained(str(i), deepcopy(small), instead_of="none")
+        session.add_model(str(i), deepcopy(small))
     assert len(session.models) == MAX_MODELS and [*session.models][-1] == str(MAX_MODELS + 1)
 
 
@@ -178,12 +180,12 @@ def test_a_checkpoint_of_ones_own(served, checkpoints, client, tmp_path):
 
 def test_the_strip_shows_starts_of_the_film(served):
     strip = scrub_tab.strip_of(Session(), "v1", ROAD)
-    assert len(strip["starts"]) == scrub_tab.ON_STRIP and strip["sprite"].startswith("data:image")
+    assert len(strip["starts"]) == scrub_tab.STRIP_STARTS and strip["sprite"].startswith("data:image")
     assert strip["starts"][0] >= 1200 and strip["starts"] == sorted(strip["starts"])
 
 
 def test_resume_goes_on_with_the_last_run(client):
-    with pytest.raises(Exception, match="no run here"):
+    with pytest.raises(Exception, match="no run to resume"):
         client.predict(2, api_name="/resume")
     client.predict(ROAD, "", "v2", "", 2, 1, api_name="/train")
     status, chart, *_ = client.predict(2, api_name="/resume")
@@ -212,7 +214,7 @@ def test_scrub_over_the_api(client):
     assert [view["label"] for view in player["views"]] == ["real", "generated", "difference"]
     assert player["views"][0]["sprite"].startswith("data:image/png")
     assert chart["figure"]["data"][0]["name"] == "v2" and len(chart["figure"]["data"]) == 4
-    assert "repeating the last frame" in words and "Its last 20 frames" in words
+    assert "copying the last frame" in words and "Its last 20 frames" in words
 
 
 def test_compare_over_the_api(client):
@@ -256,19 +258,19 @@ def test_stop_keeps_what_was_learned(served):
     running = train_tab.run(session, ROAD, "", "v1", "", 60, 0)
     for _ in range(3):
         next(running)
-    assert session.training and train_tab.queue_status() == train_tab.WAITING
+    assert session.training and training.queue_status() == training.WAITING
     assert scrub_tab.update_view(session, "v1", ROAD, 1301, 5, False)[0]["frames"] == 5  # while it trains
     running.close()
     (name,) = session.models
-    assert not session.training and train_tab.queue_status() == train_tab.READY
-    assert name in train_tab.stop_status(session, "step 3 · 50 s left").replace("\\", "")
+    assert not session.training and training.queue_status() == training.READY
+    assert name in training.stop_status(session, "step 3 · 50 s left").replace("\\", "")
     assert scrub_tab.update_view(session, name, ROAD, 1300, 4, False)[0]["frames"] == 4
 
 
 def test_stop_says_what_is_so():
     session = Session()
-    assert train_tab.stop_status(session, train_tab.IDLE) == train_tab.IDLE
-    assert "nothing was learned" in train_tab.stop_status(session, train_tab.WAITING)
+    assert training.stop_status(session, train_tab.IDLE) == train_tab.IDLE
+    assert "nothing was learned" in training.stop_status(session, training.WAITING)
 
 
 def test_runs_alike_do_not_replace_each_other(served):
@@ -277,7 +279,7 @@ def test_runs_alike_do_not_replace_each_other(served):
         *_, _ = train_tab.run(session, ROAD, "", "v1", "", 0.3, 0)
     assert (
         len(session.models) == 2
-        and page.refresh(session, "v1", "gone", "v2", ROAD, "gone", ROAD)[1]["value"] is not None
+        and page.refreshed(Field("left", None, choices=Session.model_names), session, "gone")["value"] in session.models
     )
 
 
@@ -288,12 +290,52 @@ def test_two_visitors_do_not_share(served):
 
 def test_words_say_where_the_model_loses():
     flat = {"linear": [10.0] * 4, "mean_frame": [11.0] * 4, "copy_last": [20.0] * 4}
-    assert "loses" not in scrub_tab.who_wins({"model": [21.0] * 4} | flat)
-    assert "**The model loses to repeating the last frame** in all 4" in scrub_tab.who_wins(
-        {"model": [19.0] * 4} | flat
-    )
-    words = scrub_tab.who_wins({"model": [21.0, 21, 19, 19]} | flat)
-    assert "up to g4" in words and "**it loses to that** in 2 of 4 frames, first in g5" in words
+
+    def words(*model):
+        return scrub_tab.in_words({"model": [*model]} | flat)
+
+    assert "beats" not in words(21.0, 21, 21, 21)
+    assert "**Copying the last frame beats the model** in all 4" in words(19.0, 19, 19, 19)
+    assert "in the first frame, and in 2 of 4 in all" in words(19.0, 21, 19, 21)
+    for_good = words(21.0, 21, 19, 19)
+    assert "up to g4" in for_good and "**copying the last frame beats it** in 2 of 4 frames, first in g5" in for_good
+    assert "From g5 on, even “copy the last frame” stays closer" in for_good
+    assert "stays closer" not in words(21.0, 19, 19, 21)
+
+
+def test_a_link_sets_what_it_asks_for_and_nothing_else():
+    """Each kind of value in the address, as it may be written by hand."""
+    menu = Field("model", None, choices=lambda session: ["v1", "v2"])
+    choices = gr.update(choices=["v1", "v2"])
+    assert page.from_link(menu, Session(), {"model": "v2"}) == choices | {"value": "v2"}
+    assert page.from_link(menu, Session(), {"model": "<script>"}) == page.from_link(menu, Session(), {}) == choices
+    whole = Field("seed", None, lambda text: whole_number(text, 0, 9))
+    assert page.from_link(whole, Session(), {"seed": "7"}) == 7
+    for text in ("", "-1", "10", "1e3", "0x1", "٣", "9" * 5000, "nan"):
+        assert page.from_link(whole, Session(), {"seed": text}) == gr.skip(), text
+    changes = Field("changes", None, train_tab.changes_of)
+    assert page.from_link(changes, Session(), {"changes": "unroll=4 l1_weight=10"}) == "unroll=4 l1_weight=10"
+    for text in ("wings=2", "unroll=many", "unroll"):
+        assert page.from_link(changes, Session(), {"changes": text}) == gr.skip(), text
+    recipe = Field("recipe", None, train_tab.recipe_name)
+    assert page.from_link(recipe, Session(), {"recipe": "lstm"}) == "lstm"
+    assert page.from_link(recipe, Session(), {"recipe": "\0"}) == gr.skip()
+
+
+def test_the_first_visit_finds_its_views_made(served, monkeypatch):
+    """Warming up calls each tab's first events as the page itself does, and goes on where one fails."""
+    calls = []
+
+    class Component:
+        value = 3
+
+    def fails(session, value):
+        calls.append(value)
+        raise gr.Error("no model")
+
+    event = {"fn": fails, "inputs": [None, Component()]}
+    page.warm_up([Tab([], [event, event], []), Tab([], [], [], warm_up=lambda: calls.append("warm"))])
+    assert calls == [3, 3, "warm"]
 
 
 def test_models_of_two_sizes_are_compared_each_in_its_own(served, checkpoints, tmp_path, monkeypatch):
@@ -312,9 +354,7 @@ def test_models_of_two_sizes_are_compared_each_in_its_own(served, checkpoints, t
 def test_film_that_stands_still_or_ends_at_once(served):
     """Nothing to divide by, and no 16 frames in a row: words, not a failure."""
     film = replace(rt.open_film("scenery"), drive_ids=("another",))
-    still = replace(
-        film, frames=film.frames[:1].expand(60, -1, -1, -1), cuts=(), fingerprint="still", name="still", drive_ids=()
-    )
+    still = replace(film, frames=film.frames[:1].expand(60, -1, -1, -1), cuts=(), fingerprint="still", name="still")
     session = Session()
     session.add_film(still.with_gap(1))
     session.add_film(replace(still, frames=film.frames[:5], fingerprint="short", name="short").with_gap(1))

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import roadtrip as rt
 from roadtrip.checkpoint import CONFIG, MODEL, new_provenance
-from roadtrip.ui import compare_tab, film_section, library, scrub_tab, study_section, train_tab
+from roadtrip.ui import compare_tab, film_section, library, scrub_tab, study_section, train_tab, training
 from roadtrip.ui.library import ROAD
 from roadtrip.ui.session import Session
 from roadtrip.ui.starts import film_for, offered_starts, provenance_note, recipe_of, start_range
@@ -96,9 +96,9 @@ def test_a_download_during_training_is_whole(served, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sys.modules["roadtrip.train"].Run, "step", step)
     session, files, failures = Session(), [], []
-    training = train_tab.run(session, ROAD, "", "v1", "width=32", 60, 0)
+    running = train_tab.run(session, ROAD, "", "v1", "width=32", 60, 0)
     while session.trained is None:
-        next(training)
+        next(running)
 
     def download():
         try:
@@ -110,8 +110,8 @@ def test_a_download_during_training_is_whole(served, tmp_path, monkeypatch):
     thread = threading.Thread(target=download)
     thread.start()
     while thread.is_alive():
-        next(training)
-    training.close()
+        next(running)
+    running.close()
     thread.join()
     files.append(train_tab.package(session))
     assert not failures and len(files) == 9
@@ -132,14 +132,14 @@ def test_a_download_during_training_is_whole(served, tmp_path, monkeypatch):
 def test_a_rollout_during_training_is_of_one_network(served):
     """What the menus hold does not change under whoever looks at it."""
     session = Session()
-    training = train_tab.run(session, ROAD, "", "v1", "width=8 depth=1", 60, 0)
+    running = train_tab.run(session, ROAD, "", "v1", "width=8 depth=1", 60, 0)
     while session.trained is None:
-        next(training)
+        next(running)
     model = session.trained
     before = digest(model)
     for _ in range(3):
-        next(training)
-    training.close()
+        next(running)
+    running.close()
     assert digest(model) == before != digest(session.trained)
 
 
@@ -161,9 +161,9 @@ def test_resume_works_on_a_gpu_of_ones_own(lent, monkeypatch):
 
     p = SimpleNamespace(step=1, steps=1, losses={}, steps_per_second=1.0, seconds_left=0.0, model=OnGpu(),
                         preview=None, psnr=None, preview_start=0)  # fmt: skip
-    monkeypatch.setattr(train_tab, "train", lambda *_, **__: (yield p))
-    monkeypatch.setattr(train_tab, "ZERO_GPU", lent)
-    ((_, snapshot),) = train_tab.snapshots([(rt.RECIPES["v1"], None, 0, None)], None, 1)
+    monkeypatch.setattr(training, "train", lambda *_, **__: (yield p))
+    monkeypatch.setattr(training, "ZERO_GPU", lent)
+    ((_, snapshot),) = training.snapshots([(rt.RECIPES["v1"], None, 0, None)], None, 1)
     assert snapshot.progress is (None if lent else p) and snapshot.model is not p.model
 
 
@@ -234,9 +234,9 @@ def test_starts_are_held_out_for_both_that_are_compared(session):
     session.add_model("much", much)
     session.add_model("little", little)
     for one, other in (("much", "little"), ("little", "much")):
-        update = compare_tab.start_range_of_both(session, one, other, "stills 1")
+        update = compare_tab.first_start_of_both(session, one, other, "stills 1")
         assert (update["minimum"], update["maximum"]) == (54, 58) and 54 <= update["value"] <= 58
-        kept = compare_tab.start_range_of_both(session, one, other, "stills 1", 57)
+        kept = start_range(session, one, "stills 1", 57, other)
         assert kept["value"] == 57
         player, *_, words = compare_tab.update_view(session, one, other, "stills 1", 30, False)
         assert player["key"].endswith(" 54") and "trained on this film" not in words
@@ -321,7 +321,7 @@ def test_no_handler_computes_outside_the_compute_thread(session, checkpoints, tm
         scrub_tab.update_view(session, name, "stills 1", 3, 5, True)
         scrub_tab.strip_of(session, name, "stills 1")
         compare_tab.update_view(session, name, "v2", "stills 1", 3, False)
-        compare_tab.start_range_of_both(session, name, "v2", "stills 1")
+        compare_tab.first_start_of_both(session, name, "v2", "stills 1")
         study_section.study_note(["v2"])
         (table, *_) = study_section.tables()
         study_section.update_view(table, "R")

@@ -4,7 +4,6 @@ import os
 import shutil
 import threading
 import time
-from urllib.request import urlopen
 
 import pytest
 
@@ -76,13 +75,13 @@ def test_opens_on_a_result(page, served):
 
 
 def test_what_is_chosen_while_the_page_still_opens_stays(browser, served, monkeypatch):
-    from roadtrip.ui import page as the_page
+    from roadtrip.ui import starts
 
-    held, begun = threading.Event(), the_page._begun
-    monkeypatch.setattr(the_page, "_begun", lambda *asked: (held.wait(60), begun(*asked))[1])
+    held, computed = threading.Event(), starts._start_range
+    monkeypatch.setattr(starts, "_start_range", lambda *asked: (held.wait(60), computed(*asked))[1])
     page = browser.new_page()
     page.goto(served)
-    page.get_by_role("button", name="A memory").click()
+    page.get_by_role("button", name="LSTM vs v2").click()
     page.get_by_role("tab", name="Train").click()
     page.get_by_role("radio", name="v3-single").check()
     page.wait_for_timeout(1000)
@@ -94,27 +93,6 @@ def test_what_is_chosen_while_the_page_still_opens_stays(browser, served, monkey
     assert page.get_by_label("First model").input_value() == "lstm"
     assert page.get_by_label("Second model").input_value() == "v2"
     assert "lstm" in page.locator("#rt-verdict").inner_text()
-    page.close()
-
-
-def test_the_film_runs_before_the_page_has_come_alive(browser, served):
-    deadline = time.monotonic() + 60
-    while b"rt-opening" not in urlopen(served).read() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    page = browser.new_page(viewport={"width": 1280, "height": 1000}, java_script_enabled=False)
-    page.goto(served)
-    film = page.locator("#rt-opening img")
-    one = film.screenshot()
-    page.wait_for_timeout(500)
-    assert film.bounding_box()["width"] > 900 and film.screenshot() != one
-    page.close()
-    page = browser.new_page()
-    page.goto(served, wait_until="commit")
-    player(page, "rt-compare-player")
-    page.wait_for_selector("#rt-opening", state="detached")
-    page.goto(f"{served}?tab=scrub", wait_until="commit")
-    player(page, "rt-scrub-player")
-    assert page.locator("#rt-opening").count() == 0
     page.close()
 
 

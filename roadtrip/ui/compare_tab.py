@@ -1,48 +1,45 @@
 """Compare: two models and the real film under one playhead, with their measures and verdicts.
 
-Puts what measure.py found into words; computes no number itself.
+Puts what evaluation.py finds into words; computes no number itself. Independent of the other tabs.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
-import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from .. import measure
 from ..errors import RoadtripError
-from ..export import write
+from ..evaluation import film_windows, verdict_window
 from ..film import Film
 from ..frames import as_float
 from ..model import NextFrame
+from ..oscillation import MIN_WINDOW, Oscillation, RealFilm, distance_matrix, frame_distances, oscillation, spectrum
 from ..rollout import rollout
+from ..study import HORIZON
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
-from .library import ROAD, ROADS, shipped_names
+from .library import ROAD, ROADS, opening_model, shipped_names
 from .messages import escape_markdown, user_errors
-from .player import chart, chart_value, player, player_value
+from .player import chart, chart_value, note, player, player_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
+from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
 
-HORIZON = 64
-WINDOW = HORIZON // 2  # the verdict is read from the second half
+WINDOW = verdict_window(HORIZON)
 PLAYER = "rt-compare-player"
-SEEN = 6  # what `update_view` gives
 # pairs of shipped models that are worth a click, as far as both are there
 MATCHES = [
-    ("The pair and the single frame", "v3-pair", "v3-single"),
+    ("Pair vs single frame", "v3-pair", "v3-single"),
     ("Where it flips", "post-replay-pair", "post-replay-single"),
-    ("So with the flow", "replay-pair", "replay-single"),
-    ("With the gradient cut", "replay-pair", "replay-detached"),
-    ("What keeps a road", "replay-v2", "v2"),
+    ("Same, flow-based network", "replay-pair", "replay-single"),
+    ("Pair, gradient between frames cut", "replay-pair", "replay-detached"),
+    ("Stays a road (blurry)", "replay-v2", "v2"),
     ("The post's network", "post-pair", "post-single"),
     ("The post's, flipping", "post-flip", "post-single"),
-    ("v1 and v2", "v1", "v2"),
-    ("A memory", "lstm", "v2"),
+    ("v1 vs v2", "v1", "v2"),
+    ("LSTM vs v2", "lstm", "v2"),
 ]
 CHARTS = [  # in the order in which `update_view` gives them, and what is seen in each
     (
@@ -51,15 +48,15 @@ CHARTS = [  # in the order in which `update_view` gives them, and what is seen i
         "the dotted line lies near 0. A click moves the film there.",
     ),
     ("rt-matrix", "how far every frame is from every other. A two-cycle is a chessboard."),
-    ("rt-lags", "how far apart frames are that lie p apart, beside neighbours. A two-cycle dips at 2, 4, 6, 8."),
-    ("rt-spectrum", "how much of the motion has which rhythm. A flip is a peak at the right end."),
+    ("rt-lags", "how far apart frames are that lie p apart, relative to neighbours. A two-cycle dips at 2, 4, 6, 8."),
+    ("rt-spectrum", "how much of the motion is at each frequency. A flip is a peak at the right end."),
 ]
 
 
 def update_view(
     session: Session, left: str, right: str, film_name: str, start: float, lossless: bool
 ) -> tuple[Any, ...]:
-    """The player's payload, step sizes, distances, lag profiles, spectra, and the verdicts in words."""
+    """(the player's value, step sizes, distances, lag profiles, spectra, the verdicts in words)."""
     with user_errors():
         return cached_view(_update_view, session, left, right, film_name, start, lossless)
 
@@ -73,79 +70,79 @@ def _update_view(
     recipes = [recipe_of(model) for model in models.values()]
     film = film_for(session, film_name, models[left])
     first = nearest_start(offered_starts(film, [*models.values()]), start)
-    # each drives in the size that it was trained at, all at the gap of the first
+    # each rollout in the size that its model was trained at, all at the gap of the first
     films = {name: film_for(session, film_name, model).with_gap(film.gap) for name, model in models.items()}
-    rollouts = {name: _driven(model, films[name], first) for name, model in models.items()}
+    rollouts = {name: _rollout(model, films[name], first) for name, model in models.items()}
     real = as_float(real_frames(film, first, HORIZON))
-    labels = [f"g{t + 3}" for t in range(HORIZON)]
-    shown = player_value(
-        rollouts | {"real": real}, labels, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
+    film_value = player_value(
+        rollouts | {"real": real}, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
     )
-    sizes: dict[str, Any] = {}
-    for name, y in rollouts.items():
-        one, two = (measure.l1(y[p:], y[:-p]).tolist() for p in (1, 2))
-        sizes[name] = [None, *one], [None, None, *two]
+    sizes = {n: (frame_distances(y, 1), frame_distances(y, 2)) for n, y in rollouts.items()}
     late = {name: y[-WINDOW:] for name, y in rollouts.items()}
-    enough = len(real) >= measure.MIN_WINDOW
-    real_spectrum = measure.spectrum(real[-WINDOW:]) if enough else None
+    late_real = real[-WINDOW:] if len(real) >= MIN_WINDOW else None
+    powers = {name: spectrum(y) for name, y in late.items()}
+    real_powers = None if late_real is None else spectrum(late_real)
     charts = [
         chart_value(step_sizes(sizes, recipes), PLAYER),
-        chart_value(distances({name: measure.distance_matrix(y) for name, y in rollouts.items()})),
+        chart_value(distances({name: distance_matrix(y) for name, y in rollouts.items()})),
     ]
-    powers = {name: measure.spectrum(y) for name, y in late.items()}
-    spectrum = chart_value(spectra(powers, recipes, real_spectrum))
+    rhythm = chart_value(spectra(powers, recipes, real_powers))
     notes = "".join(provenance_note(name, films[name], model, first) for name, model in models.items())
     notes += f"\n\n{study_section.study_note(models)}"
     try:
-        around = {name: measure.film_windows(f, WINDOW) for name, f in films.items()}
+        around = {name: film_windows(f, WINDOW) for name, f in films.items()}
     except RoadtripError as error:  # pictures there are even so
-        return shown, *charts, chart_value(lag_profiles({}, [])), spectrum, escape_markdown(str(error)) + notes
-    found = {name: measure.oscillation(y, around[name]) for name, y in late.items()}
+        return film_value, *charts, chart_value(lag_profiles({}, [])), rhythm, escape_markdown(str(error)) + notes
+    found = {name: oscillation(y, around[name]) for name, y in late.items()}
     profiles = {name: list(o.lag_profile) for name, o in found.items()}
-    real_profile = list(measure.oscillation(real[-WINDOW:], around[left]).lag_profile) if enough else None
+    real_profile = None if late_real is None else list(oscillation(late_real, around[left]).lag_profile)
     lags = chart_value(lag_profiles(profiles, recipes, real_profile))
-    return shown, *charts, lags, spectrum, in_words(found, around[left]) + notes
+    return film_value, *charts, lags, rhythm, in_words(found, around[left]) + notes
 
 
-def opening_film(session: Session, left: str, right: str, film_name: str, start: int) -> bytes:
-    """The beginning of both rollouts and of the real film side by side, as one small webp that moves."""
-    models = [session.model(name) for name in (left, right)]
-    films = [film_for(session, film_name, model) for model in models]
-    real = real_frames(films[0], start, WINDOW)
-    views = [*(_driven(model, film, start)[: len(real)] for model, film in zip(models, films)), as_float(real)]
-    height, width = real.shape[-2:]
-    wide = torch.cat([interpolate(view, (height, width)) for view in views], -1)
-    return write(session.download_dir() / "opening.webp", wide, fps=6, scale=1, quality=60).read_bytes()
-
-
-def _driven(model: NextFrame, film: Film, start: int) -> Tensor:
-    f1, f2 = (as_float(film.frames[t])[None] for t in (start, start + film.gap))
+def _rollout(model: NextFrame, film: Film, start: int) -> Tensor:
+    f1, f2 = film.frames[start], film.frames[start + film.gap]
     return rollout(model, f1, f2, HORIZON)[0].cpu()
+
+
+def open_view(session: Session, left: str, right: str, film_name: str, start: float) -> tuple[Any, ...]:
+    """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
+    try:
+        starts = start_range(session, left, film_name, start, right)
+        return starts, *update_view(session, left, right, film_name, starts["value"], False)
+    except gr.Error:  # without a model there is nothing to see
+        return (gr.skip(),) * 7
+
+
+def first_start_of_both(session: Session, left: str, right: str, film_name: str) -> Any:
+    return start_range(session, left, film_name, other=right)
 
 
 def _two(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def describe(o: measure.Oscillation) -> str:
+def describe(o: Oscillation) -> str:
     """A verdict and a sharpness, in words with their numbers."""
-    step = f"{o.step_ratio:.2f} of a real step a frame"
+    step = "where real film stands still" if o.step_ratio is None else f"{o.step_ratio:.0%} of real motion"
     moves = {
         "frozen": f"stands still ({step})",
-        "oscillates": f"flips: every second frame goes back to the one before (R {_two(o.return_ratio)}, {step})",
-        "moves": f"moves on without coming back, {step}",
-        "flickers": f"flickers: it alternates more than real film (N {o.nyquist_excess:.1f}) but does not come back",
+        "oscillates": f"alternates between two pictures (R {_two(o.return_ratio)}, {step})",
+        "moves": f"keeps changing, at {step}",
+        "flickers": f"flickers: it alternates more than real film (N {o.nyquist_excess:.1f}) but does not return",
         "switches between two modes": f"stays in one of two pictures, then in the other (B {_two(o.two_mode_share)})",
-    }.get(o.verdict, f"comes back every {o.period} frames, {step}")
+    }.get(o.verdict, f"repeats every {o.period} frames, at {step}")
     sharp = o.sharpness_ratio
+    if sharp is None:
+        return moves
     if sharp < 0.8:
-        return f"{moves}, blurred to {sharp:.2f} of real sharpness"
+        return f"{moves}, blurred to {sharp:.0%} of real sharpness"
     if sharp > 1.5:
         return f"{moves}, {sharp:.1f} times as sharp as real film: checkerboards or noise, not detail"
     return f"{moves}, about as sharp as real film"
 
 
-def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> str:
+def in_words(found: dict[str, Oscillation], real: RealFilm) -> str:
     names = {name: escape_markdown(name) for name in found}
     flips = [names[n] for n, o in found.items() if o.verdict == "oscillates"]
     if not flips:
@@ -155,83 +152,61 @@ def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> s
     else:
         said = "**Both oscillate** from this start."
     each = ". ".join(f"{names[n]} {describe(o)}" for n, o in found.items())
-    rows = [
+    rows: list[tuple[str, str, tuple[float | None, ...]]] = [
         (
             names[n],
             f"**{o.verdict}**",
-            o.return_ratio,
-            o.nyquist_excess,
-            o.step_ratio,
-            o.two_mode_share,
-            o.sharpness_ratio,
+            (o.return_ratio, o.nyquist_excess, o.step_ratio, o.two_mode_share, o.sharpness_ratio),
         )
         for n, o in found.items()
     ]
-    rows.append(("real film", "", real.return_ratio, real.nyquist_excess, 1.0, None, 1.0))
-    lines = ["| " + " | ".join(v if isinstance(v, str) else _two(v) for v in row) + " |" for row in rows]
+    rows.append(("real film", "", (real.return_ratio, real.nyquist_excess, 1.0, None, 1.0)))
+    lines = [f"| {name} | {verdict} | {' | '.join(map(_two, values))} |" for name, verdict, values in rows]
     table = "\n".join(["| | verdict | R | N | S | B | sharpness |", "|---|---|---|---|---|---|---|", *lines])
     return (
         f"{said} {each}. That is one start and one seed of each; read from the last {WINDOW} of {HORIZON} frames.\n\n"
         f"{table}\n\n"
-        f"R = D(2)/D(1): 0 in a two-cycle, 1 without memory, 2 at constant speed · N, how far the fastest alternation "
-        f"stands out: 1 in noise, {WINDOW // 2} when there is nothing else · S, the step beside a real one · B, how much "
-        f"two pictures explain of all: 1 is everything · sharpness beside real film."
+        f"R = D(2)/D(1): 0 in a two-cycle, 1 without memory, 2 at constant speed · N: how far the fastest alternation "
+        f"stands out, 1 in noise, {WINDOW // 2} when there is nothing else · S: step size relative to real film · B: "
+        f"share of variance explained by two images · sharpness: relative to real film."
     )
 
 
-def start_range_of_both(session: Session, left: str, right: str, film_name: str, start: float | None = None) -> Any:
-    return start_range(session, left, film_name, start, HORIZON, right)
-
-
-def _both(one: str, other: str) -> tuple[str, str]:
-    return one, other
-
-
-def _note(text: str, *classes: str) -> None:
-    gr.Markdown(text, elem_classes=["rt-note", *classes])
-
-
-class Tab(NamedTuple):
-    left: gr.Dropdown
-    right: gr.Dropdown
-    film: gr.Dropdown
-    start: gr.Slider
-    draw: dict[str, Any]  # the event that draws it
-    changes: list[Any]  # the events after which the menus are out of date
-
-
-def build(session: gr.State, one: str | None, other: str | None) -> Tab:
-    """one, other: the models that it opens with."""
+def build(session: gr.State) -> Tab:
     gr.Markdown(
-        "## The pair beside the single frame\n"
-        "A network trained on distance alone blurs, since a blur is the safest guess. A discriminator that tells real "
-        "frames from generated ones punishes blur. The post's one saw *pairs*, g3 and g4 at once, and its rollouts "
-        "began to flip: this picture, that picture, this one again. One that saw *single* frames flipped no more. Here "
-        "are both, from the same two frames, beside the real road. *Where it flips* shows them trained on frames from deep "
-        "in their own rollouts too: there most pairs flip and single frames creep or come to rest. *With the gradient cut* "
-        "is such a pair beside one whose second frame is kept, in training, from shaping the first: it flips later. "
-        "*What keeps a road*, blurred and standing still, is v2 trained from deep in its rollouts, with no discriminator.",
+        "## Pair vs single-frame discriminator\n"
+        "A network trained on distance alone blurs, since a blur is the safest prediction. A discriminator that tells "
+        "real frames from generated ones punishes blur. The post's discriminator saw *pairs*, g3 and g4 at once, and its "
+        "rollouts began to flip: this picture, that picture, this one again. With one that saw *single* frames the flip "
+        "was gone. Here are both, from the same two frames, beside the real road. *Where it flips* shows them trained on "
+        "frames from deep in their own rollouts too: there most pairs flip and single frames creep or come to rest. "
+        "*Pair, gradient between frames cut* is such a pair beside one whose second frame is kept, in training, from "
+        "shaping the first: it flips later. *Stays a road*, blurred and standing still, is v2 trained from deep in its "
+        "rollouts, with no discriminator.",
         elem_classes="rt-first",
     )
     with gr.Row():
-        left = gr.Dropdown(
-            shipped_names(), value=one, label="First model", info="Shipped, or trained by you.", min_width=230
-        )
-        right = gr.Dropdown(
-            shipped_names(), value=other, label="Second model", info="Shipped, or trained by you.", min_width=230
-        )
+        how: dict[str, Any] = {"choices": shipped_names(), "info": "Pretrained, or trained by you.", "min_width": 230}
+        left = gr.Dropdown(value=opening_model("v3-pair"), label="First model", **how)
+        right = gr.Dropdown(value=opening_model("v3-single", 1), label="Second model", **how)
         film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
         start = gr.Slider(
-            0, 10**6, 0, step=1, label="Start frame", info="f1, on film that neither has seen.", min_width=230
+            0,
+            10**6,
+            0,
+            step=1,
+            label="Start frame",
+            info="First input frame, held out from both models.",
+            min_width=230,
         )
     matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
     with gr.Row():
         buttons = [gr.Button(label, size="sm", min_width=120) for label, _, _ in matches]
     with gr.Row(equal_height=True):
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
-        lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")
+        lossless = gr.Checkbox(False, label="Lossless (PNG)", info="JPEG can hide or mimic artefacts.")
     show = player(PLAYER)
-    _note(
+    note(
         "What you see: both rollouts and the real film, frame-locked. Step with the arrow keys to see a flip; 1, 2, 3 "
         "show one alone. In a flip the mean of the even frames and the mean of the odd ones are two different pictures.",
         "rt-first",
@@ -247,22 +222,29 @@ def build(session: gr.State, one: str | None, other: str | None) -> Tab:
             for name, seen in row:
                 with gr.Column(min_width=320):
                     charts.append(chart(name))
-                    _note(f"What you see: {seen}")
+                    note(f"What you see: {seen}")
     study = study_section.build()
-    duel = duel_section.build(session, film)
-    inputs, outputs = [session, left, right, film, start, lossless], [show, *charts, words]
-    how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
-    private: dict[str, Any] = how | {"api_visibility": "private"}
-    go.click(update_view, inputs, outputs, api_name="compare", **how)
-    draw: dict[str, Any] = {"fn": update_view, "inputs": inputs, "outputs": outputs} | private
+    changes = duel_section.build(session, film)
+    asked, outputs = [session, left, right, film, start], [show, *charts, words]
+    go.click(update_view, [*asked, lossless], outputs, api_name="compare", **VIEW)
+    draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
     for listen in (lossless.input, start.release):
         listen(**draw)
     chosen = [left.input, film.input]
     if study:
-        chosen.append(study.dots.click(study_section.pick, study.table, [*study.picked, left], **private).success)
-    for button, (_, one, other) in zip(buttons, matches):
-        chosen.append(button.click(partial(_both, one, other), None, [left, right], **private).then)
+        chosen.append(study.dots.click(study_section.pick, study.table, [*study.picked, left], **QUIET | VIEW).success)
+    for button, (_, *pair) in zip(buttons, matches):
+        chosen.append(button.click(lambda pair=pair: pair, None, [left, right], **QUIET | VIEW).then)
     for event in chosen:
-        event(start_range_of_both, [session, left, right, film], start, **private).then(**draw)
-    right.input(start_range_of_both, [session, left, right, film, start], start, **private).then(**draw)
-    return Tab(left, right, film, start, draw, duel.changes)
+        event(first_start_of_both, [session, left, right, film], start, **QUIET | VIEW).then(**draw)
+    right.input(start_range, [session, left, film, start, right], start, **QUIET | VIEW).then(**draw)
+    return Tab(
+        address=[
+            Field("left", left, choices=Session.model_names),
+            Field("right", right, choices=Session.model_names),
+            Field("film", film, choices=Session.film_names),
+            Field("start", start, lambda text: whole_number(text, 0, 10**9)),
+        ],
+        first=[QUIET | VIEW | {"fn": open_view, "inputs": asked, "outputs": [start, *outputs]}],
+        changes=changes,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -12,67 +12,52 @@ from ..errors import RoadtripError
 from ..recipes import RECIPES
 from ..train import PREVIEW_FRAMES
 from .charts import duel_curves
-from .compute import interleave
-from .messages import escape_markdown, number, user_errors
-from .player import chart, chart_value, player, player_value
+from .messages import number
+from .player import chart, chart_value, note, player, player_value
 from .session import Session
 from .starts import real_frames
-from .train_tab import KEPT, READY, Training, new_training, queue_status, snapshots, stop_status, training_slot
+from .training import KEPT, Training, new_training, on_start, on_stop, snapshots, train_live
 
 MAX_STEPS = 2000
 
 
-def run(
-    session: Session, film_name: str, one: str, other: str, steps: float, seed: float
-) -> Iterator[tuple[Any, Any, Any]]:
+def run(session: Session, film_name: str, one: str, other: str, steps: float, seed: float) -> Iterator[tuple[Any, ...]]:
     """Yields (status, chart, player); both models are in the session from their first snapshots on."""
-    with training_slot(session), user_errors():
-        try:
-            yield READY, gr.skip(), gr.skip()
-            if one == other or not {one, other} <= RECIPES.keys():
-                raise RoadtripError("Choose two different versions.")
-            steps = max(1, min(MAX_STEPS, round(number(steps, "how many steps to train"))))
-            yield from interleave(_run(session, film_name, (one, other), steps, seed))
-        except RoadtripError as error:
-            yield escape_markdown(str(error)), gr.skip(), gr.skip()  # it stays on the page when the message has gone
-            raise
+    yield from train_live(session, _views(session, film_name, (one, other), steps, seed), 2)
 
 
-def _run(
-    session: Session, film_name: str, names: tuple[str, str], steps: int, seed: float
-) -> Generator[tuple[Any, Any, Any]]:
+def _views(
+    session: Session, film_name: str, names: tuple[str, str], steps: float, seed: float
+) -> Generator[tuple[Any, ...]]:
+    if len({*names}) < 2 or not {*names} <= RECIPES.keys():
+        raise RoadtripError("Choose two different versions.")
+    steps = max(1, min(MAX_STEPS, round(number(steps, "how many steps to train"))))
     both = [new_training(session, film_name, "", RECIPES[name], seed) for name in names]
     plans = [(t.recipe, t.film, t.seed, None) for t in both]
     with closing(snapshots(plans, None, steps)) as stream:  # type: ignore[type-var, arg-type]
-        for i, look in stream:
-            both[i].take(session, look)
-            yield _shown(both)
+        for i, snapshot in stream:
+            both[i].take(session, snapshot)
+            yield duel_view(both)
 
 
-def _shown(both: list[Training]) -> tuple[str, Any, Any]:
-    known = [t for t in both if t.latest]
-    parts, left = [], 0.0
-    for t in known:
-        assert t.latest is not None
-        parts.append(f"**{t.recipe.name}** step {t.latest.step} of {t.latest.steps}")
-        left += t.latest.left or 0.0
-    done = len(known) == len(both) and all(t.latest and t.latest.step == t.latest.steps for t in known)
-    end = f"finished; both are {KEPT} and of this one" if done else f"{left:.0f} s left"
-    curves = chart_value(duel_curves({t.recipe.name: t.curves for t in known}, [t.recipe.name for t in known]))
+def duel_view(both: list[Training]) -> tuple[Any, ...]:
+    """Where two trainings stand, as `run` yields it."""
+    latest = {t.recipe.name: t.latest for t in both if t.latest}
+    parts = [f"**{name}** step {s.step} of {s.steps}" for name, s in latest.items()]
+    done = len(latest) == len(both) and all(s.step == s.steps for s in latest.values())
+    left = sum(s.left or 0.0 for s in latest.values())
+    parts.append(f"finished; both are {KEPT} and of this one" if done else f"{left:.0f} s left")
+    curves = chart_value(duel_curves({t.recipe.name: t.curves for t in both if t.latest}, [*latest]))
     views = {t.recipe.name: t.preview for t in both if t.preview is not None}
     if len(views) < len(both):
-        return " · ".join([*parts, end]), curves, gr.skip()
-    start, film = both[0].preview_start, both[0].film
-    views["real"] = real_frames(film, start, PREVIEW_FRAMES)
-    labels = [f"g{t + 3}" for t in range(PREVIEW_FRAMES)]
-    return " · ".join([*parts, end]), curves, player_value(views, labels, key=f"duel {start}", autoplay=True)
+        return " · ".join(parts), curves, gr.skip()
+    start = both[0].preview_start
+    views["real"] = real_frames(both[0].film, start, PREVIEW_FRAMES)
+    return " · ".join(parts), curves, player_value(views, f"duel {start}", autoplay=True)
 
 
-class Part(NamedTuple):
-    changes: list[Any]  # the events after which there are new models
-
-
-def build(session: gr.State, film: gr.Dropdown) -> Part:
+def build(session: gr.State, film: gr.Dropdown) -> list[Any]:
+    """The events after which there are new models."""
     gr.Markdown(
         "## Run it yourself\nBoth versions are trained here and now, in turns, on the film chosen above: the same seed, so "
         "the same first weights and the same clips, and as many steps each. A minute shows where they part, not where "
@@ -80,9 +65,9 @@ def build(session: gr.State, film: gr.Dropdown) -> Part:
     )
     with gr.Row():
         one = gr.Dropdown(
-            list(RECIPES), value="v3-pair", label="One", info="Trained first in each turn.", min_width=140
+            list(RECIPES), value="v3-pair", label="Model A", info="Trained first in each turn.", min_width=140
         )
-        other = gr.Dropdown(list(RECIPES), value="v3-single", label="The other", info="Trained in turn.", min_width=140)
+        other = gr.Dropdown(list(RECIPES), value="v3-single", label="Model B", info="Trained second.", min_width=140)
         steps = gr.Number(
             150, label="Steps", info="Of each of the two.", precision=0, minimum=1, maximum=MAX_STEPS, min_width=110
         )
@@ -93,23 +78,9 @@ def build(session: gr.State, film: gr.Dropdown) -> Part:
     status = gr.Markdown(elem_id="rt-duel-status")
     show = player("rt-duel-player")
     losses = chart("rt-duel-losses")
-    gr.Markdown(
+    note(
         "What you see: rollouts of both from the same two held-out frames, remade as they learn, beside the real road; "
-        "below, each one's L1 distance, summed over the two unrolled frames, and what its discriminator loses.",
-        elem_classes="rt-note",
+        "below, each one's L1 distance, summed over the two unrolled frames, and what its discriminator loses."
     )
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    begins = start.click(queue_status, None, status, queue=False, **private)
-    training = begins.then(
-        run,
-        [session, film, one, other, steps, seed],
-        [status, losses, show],
-        api_name="duel",
-        concurrency_id="train",
-        concurrency_limit=1,
-        show_progress="minimal",
-        show_progress_on=status,
-    )
-    cancel = stop.click(None, cancels=[training], **private)
-    stopping = cancel.then(stop_status, [session, status], status, queue=False, **private)
-    return Part([training, stopping])
+    training = on_start(start, status, run, [session, film, one, other, steps, seed], [losses, show], "duel")
+    return [training, on_stop(stop, session, status, [training])]

@@ -1,4 +1,4 @@
-"""The film a visitor trains on: the rendered road or their own, its gap, and a look at both before anything is trained."""
+"""The film a visitor trains on: the rendered road or their own, its gap, and pictures of both before training."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from .compute import on_compute_thread
 from .library import ROAD, ROADS, open_upload
 from .messages import escape_markdown, user_errors
 from .session import Session
+from .tab import QUIET, Event
 
 COLUMNS, ON_SHEET = 8, 16  # of the contact sheet
 
 
 def update_view(session: Session, name: str, gap: str) -> tuple[str, str]:
-    """(what the film is, pictures of it and of its gap). A gap that is none is said there, where it is being written."""
+    """(what the film is, pictures of it and of its gap). What is wrong with a gap is said there, while it is typed."""
     with user_errors():
         return on_compute_thread(_update_view, session, name, gap)
 
 
 def _update_view(session: Session, name: str, gap: str) -> tuple[str, str]:
-    session.film(name)  # that it has gone is no fault of the gap
+    session.film(name)  # first: that it has gone is no fault of the gap
     try:
         film = session.film(name, gap)
     except RoadtripError as error:
@@ -38,7 +39,7 @@ def _update_view(session: Session, name: str, gap: str) -> tuple[str, str]:
     all_of_it = film.frames[evenly_spaced(film.starts(1, "all"), ON_SHEET)]
     return escape_markdown(film.describe().sentence()), "".join(
         [
-            _picture(three, 3, "f1 f2 f3, three frames one gap apart: from the first two, the third is to be guessed"),
+            _picture(three, 3, "f1 f2 f3, three frames one gap apart: from the first two, the third is predicted"),
             _picture(all_of_it, COLUMNS, "the whole film, from beginning to end"),
         ]
     )
@@ -61,14 +62,14 @@ def upload(session: Session, files: list[str] | None, gap: str, progress: gr.Pro
         return gr.update(choices=session.film_names(), value=film.name), *update_view(session, film.name, gap)
 
 
-class Part(NamedTuple):
+class Section(NamedTuple):
     film: gr.Dropdown
     gap: gr.Textbox
-    draw: dict[str, Any]  # the event that draws it
-    taken: Any  # the event after which there is a new film
+    draw: Event
+    uploaded: Any  # the event after which there is a new film
 
 
-def build(session: gr.State) -> Part:
+def build(session: gr.State) -> Section:
     film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="A road rendered on the spot, or your own.")
     with gr.Accordion("Your own film", open=False):
         files = gr.File(
@@ -81,17 +82,16 @@ def build(session: gr.State) -> Part:
     gap = gr.Textbox(
         label="Gap",
         placeholder="suggested",
-        info='Frames from f1 to f2 to f3, as 8, or seconds of video, as "0.5s". Empty: what suits the film.',
+        info="Frame spacing from f1 to f2 to f3: frames, as 8, or seconds of video, as 0.5s. Blank: automatic.",
         elem_id="rt-gap",
     )
     about = gr.Markdown(elem_classes="rt-note", elem_id="rt-about")
     pictures = gr.HTML(apply_default_css=False, elem_id="rt-film")
-    draw: dict[str, Any] = {"fn": update_view, "inputs": [session, film, gap], "outputs": [about, pictures]}
-    draw |= {"api_visibility": "private", "show_progress": "hidden"}
-    film.input(lambda: "", None, gap, api_visibility="private", show_progress="hidden").then(**draw)
+    draw: Event = QUIET | {"fn": update_view, "inputs": [session, film, gap], "outputs": [about, pictures]}
+    film.input(lambda: "", None, gap, **QUIET).then(**draw)
     gap.input(**draw, trigger_mode="always_last")
-    taken = use.click(_upload_with_progress, [session, files, gap], [film, about, pictures], api_name="upload")
-    return Part(film, gap, draw, taken)
+    uploaded = use.click(_upload_with_progress, [session, files, gap], [film, about, pictures], api_name="upload")
+    return Section(film, gap, draw, uploaded)
 
 
 def _upload_with_progress(

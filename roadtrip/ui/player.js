@@ -1,12 +1,12 @@
 // One playhead over several views, drawn on canvases from sprite sheets: scrubbing never asks the server.
 // A flip at full rate flashes: nothing plays by itself for who has asked for less motion.
-// Runs once at mount; `props.value` is the payload that player.py makes.
+// Runs once at mount; `props.value` is what player.py's player_value makes.
 const root = element.querySelector('.rt-player');
 const views = root.querySelector('.rt-views');
 const slider = root.querySelector('[data-testid=player-slider]');
 const label = root.querySelector('.rt-label');
 const [back, play, next, keep] = root.querySelectorAll('button');
-const [speeds, ways, looks] = root.querySelectorAll('select');
+const [speeds, ways, layouts] = root.querySelectorAll('select');
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
 let film = null, frame = 0, timer = null, loads = 0, forward = true, solo = -1, edge = 0.5;
 
@@ -40,17 +40,17 @@ function modes(view) {
 const WORDS = { even: 'mean of the even frames', odd: 'mean of the odd frames', apart: 'their difference, four times' };
 function draw() {
   if (!film) return;
-  const look = looks.value, wipe = look.startsWith('wipe') ? look.split(' ').slice(1).map(Number) : null;
+  const layout = layouts.value, wipe = layout.startsWith('wipe') ? layout.split(' ').slice(1).map(Number) : null;
   film.views.forEach((view, i) => {
     const [caption, canvas] = views.children[i].children, context = canvas.getContext('2d');
     views.children[i].hidden = wipe ? i !== wipe[0] : solo >= 0 && i !== solo;
     context.clearRect(0, 0, view.width, view.height);
-    if (WORDS[look]) {
-      caption.textContent = `${view.label}: ${WORDS[look]}`;
-      context.putImageData(modes(view)[look], 0, 0);
+    if (WORDS[layout]) {
+      caption.textContent = `${view.label}: ${WORDS[layout]}`;
+      context.putImageData(modes(view)[layout], 0, 0);
       return;
     }
-    caption.textContent = frame < view.frames ? view.label : `${view.label}: the film has ended`;
+    caption.textContent = frame < view.frames ? view.label : `${view.label}: no more real frames`;
     if (frame < view.frames) paint(context, view, frame);
     if (wipe && i === wipe[0]) {
       const other = film.views[wipe[1]], x = Math.round(edge * view.width);
@@ -108,7 +108,7 @@ async function show(value) {
     const caption = document.createElement('figcaption');
     canvas.width = view.width; canvas.height = view.height; canvas.style.aspectRatio = `${view.width} / ${view.height}`;
     canvas.onpointerdown = canvas.onpointermove = event => {
-      if (!looks.value.startsWith('wipe') || !event.buttons) return;
+      if (!layouts.value.startsWith('wipe') || !event.buttons) return;
       edge = Math.max(0, Math.min(1, event.offsetX / canvas.clientWidth));
       draw();
     };
@@ -120,7 +120,7 @@ async function show(value) {
     const choices = [['frames', 'side by side']];
     film.views.forEach((a, i) => film.views.forEach((b, j) => { if (i < j) choices.push([`wipe ${i} ${j}`, `wipe: ${a.label} | ${b.label}`]); }));
     if (film.frames >= 8) choices.push(...Object.entries(WORDS));
-    looks.replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
+    layouts.replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
     solo = -1;
   }
   const holder = root.closest('[id^=rt-]'), asked = holder && window.rtAsked ? window.rtAsked(holder.id) : {};
@@ -150,7 +150,7 @@ keep.onclick = () => {
 };
 slider.oninput = () => { stop(); go(+slider.value); };
 speeds.onchange = () => { if (timer) start(); else go(frame); };
-looks.onchange = draw;
+layouts.onchange = draw;
 root.addEventListener('rt-go', event => { stop(); go(event.detail); });
 root.onkeydown = event => {
   if (event.target.tagName === 'SELECT' || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -1,4 +1,4 @@
-"""The player and the chart as components, and frames as the payload they show. Knows nothing of models."""
+"""The components of every tab, player, chart, strip, download and note, and the values they show. Independent of models."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ PLAYER = """<div class="rt-player" data-testid="player" data-frame="0" data-fram
 
 
 def player(elem_id: str) -> gr.HTML:
-    """An empty player; give it a `payload` as its value."""
+    """An empty player; its value is a `player_value`."""
     return gr.HTML(
         html_template=PLAYER, js_on_load=(HERE / "player.js").read_text(), apply_default_css=False, elem_id=elem_id
     )
 
 
 def chart(elem_id: str, value: dict[str, Any] | None = None) -> gr.HTML:
-    """A chart, empty until it has `drawn(figure)` as its value."""
+    """A chart; its value is a `chart_value`."""
     return gr.HTML(
         value,
         html_template='<div class="rt-chart"></div>',
@@ -48,7 +48,7 @@ def chart(elem_id: str, value: dict[str, Any] | None = None) -> gr.HTML:
 
 
 def strip(elem_id: str) -> gr.HTML:
-    """Small pictures in a row; give it a `pictures` as its value. Its click event carries the `start` that was picked."""
+    """Small pictures in a row; its value is a `strip_value`. Its click event carries the `start` that was picked."""
     return gr.HTML(
         html_template='<div class="rt-strip" role="group" aria-label="Start frames"></div>',
         js_on_load=(HERE / "strip.js").read_text(),
@@ -75,6 +75,11 @@ def download(
     return button
 
 
+def note(text: str, *classes: str) -> None:
+    """Small print, which says what is seen."""
+    gr.Markdown(text, elem_classes=["rt-note", *classes])
+
+
 def plotly_folder() -> Path:
     """Where the plotly package keeps its plotly.min.js, found without importing it."""
     from importlib.util import find_spec
@@ -91,20 +96,12 @@ def chart_value(figure: dict[str, Any], player_id: str | None = None, first: int
     return {"src": f"gradio_api/file={plotly_folder() / 'plotly.min.js'}", "figure": figure, "follow": follow}
 
 
-def player_value(
-    views: dict[str, Tensor],
-    labels: list[str] | None = None,
-    key: str = "",
-    fps: float = 6,
-    lossless: bool = False,
-    autoplay: bool = False,
-) -> dict[str, Any]:
-    """Frames for the player, as one sprite sheet a view.
+def player_value(views: dict[str, Tensor], key: str, lossless: bool = False, autoplay: bool = False) -> dict[str, Any]:
+    """Frames g3 g4 … for the player, as one sprite sheet a view.
 
     Args:
         views: label → frames [T, 3, H, W] in [0, 1] or uint8; a shorter view stays empty at its end.
-        labels: what to write beside each frame.
-        key: the same for two payloads if the playhead should stay where it is.
+        key: the same for two values if the playhead should stay where it is.
         lossless: PNG instead of JPEG, which may hide or mimic what a network drew.
     """
     frames = max(len(v) for v in views.values())
@@ -116,8 +113,8 @@ def player_value(
         ],
         "frames": frames,
         "columns": COLUMNS,
-        "fps": fps,
-        "labels": labels or [str(i + 1) for i in range(frames)],
+        "fps": 6,
+        "labels": [f"g{i + 3}" for i in range(frames)],
         "key": key,
         "autoplay": autoplay,
     }

@@ -16,6 +16,8 @@ from ..errors import RoadtripError
 from ..recipes import RECIPES, Recipe, parse_values
 from .diagram import diagram
 from .messages import escape_markdown, user_errors
+from .player import note
+from .tab import QUIET, Event
 
 STORY = {
     "v1": "g3 from f1 and f2, L1 loss. Learns fast, blurs when it drives on.",
@@ -54,8 +56,8 @@ PRESETS = (
 
 
 def recipe_of_choice(name: str, changes: str | None = "") -> Recipe:
-    """One of the five with some of its fields changed, which its name then says. Raises RoadtripError for what is no
-    field, a value that is out of range, or a combination that can't be."""
+    """One of the five with some of its fields changed, which its name then says. Raises RoadtripError for a field that
+    is not there, a value that is out of range, or a combination that can't be."""
     if name not in RECIPES:
         raise RoadtripError("Choose one of the five recipes.")
     values = parse_values((changes or "").split())
@@ -70,7 +72,7 @@ def choose(name: str, changes: str | None = "") -> list[Any]:
 
 
 def read(name: str, changes: str) -> list[Any]:
-    """[sketch, note, a value for each field] after the changes were written by hand."""
+    """[sketch, note, a value for each field] of the recipe that a name and changes make; what is wrong is the note."""
     try:
         return _filled(recipe_of_choice(name, changes))
     except RoadtripError as error:
@@ -91,8 +93,11 @@ def change(field: str, name: str, changes: str, value: Any) -> list[Any]:
 
 
 def _filled(recipe: Recipe) -> list[Any]:
-    note = f"What is trained: **{escape_markdown(recipe.name)}**."
-    return [diagram(recipe), note, *(getattr(recipe, f.name) for f in FIELDS)]
+    return [
+        diagram(recipe),
+        f"What is trained: **{escape_markdown(recipe.name)}**.",
+        *(getattr(recipe, f.name) for f in FIELDS),
+    ]
 
 
 def _written(values: dict[str, Any]) -> list[str]:
@@ -103,16 +108,16 @@ def _label(field: str) -> str:
     return field.replace("_", " ")
 
 
-class Part(NamedTuple):
+class Section(NamedTuple):
     name: gr.Radio
     seconds: gr.Number
     seed: gr.Number
     changes: gr.Textbox
-    filled: list[Any]  # what `choose` gives: everything that follows from the recipe's name
+    fill: Event  # which shows the recipe that the name and the changes make
 
 
-def build(longest: int) -> Part:
-    gr.Markdown("One click fills in:", elem_classes="rt-note")
+def build(max_seconds: int, max_seed: int) -> Section:
+    note("One click fills in:")
     with gr.Row():
         buttons = [gr.Button(p.label, size="sm", min_width=90) for p in PRESETS]
     name = gr.Radio(
@@ -123,18 +128,17 @@ def build(longest: int) -> Part:
         elem_id="rt-recipe",
     )
     sketch = gr.HTML(diagram(RECIPES["v1"]), apply_default_css=False, elem_id="rt-diagram")
-    gr.Markdown(
+    note(
         "What you see: what feeds what in training. G is the one network, used again for each frame; dashed frames are "
-        "its own; L1 and D, the discriminator, are the losses and the frames that each of them sees.",
-        elem_classes="rt-note",
+        "its own; L1 and D, the discriminator, are the losses and the frames that each of them sees."
     )
     with gr.Row():
         seconds = gr.Number(
             60,
             label="Seconds",
-            info="A minute shows something, five show more.",
+            info="60 s shows a trend; 5 min is better.",
             minimum=1,
-            maximum=longest,
+            maximum=max_seconds,
             elem_id="rt-seconds",
         )
         seed = gr.Number(
@@ -143,26 +147,26 @@ def build(longest: int) -> Part:
             info="The same seed, the same weights and clips.",
             precision=0,
             minimum=0,
-            maximum=2**31 - 1,
+            maximum=max_seed,
         )
     with gr.Accordion("Advanced: every other field of the recipe", open=False):
         changes = gr.Textbox(
-            label="Changes",
+            label="Overrides",
             placeholder="none",
-            info="What differs from the recipe, as unroll=3 l1_weight=10; by the fields below, or by your own hand.",
+            info="What differs from the recipe, e.g. unroll=3 l1_weight=10; write it here or set the fields below.",
             elem_id="rt-changes",
         )
-        note = gr.Markdown(elem_classes="rt-note")
+        about = gr.Markdown(elem_classes="rt-note")
         parts = _fields(RECIPES["v1"])
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    filled = [changes, sketch, note, *parts]
-    name.input(choose, name, filled, **private)
-    changes.input(read, [name, changes], filled[1:], trigger_mode="always_last", **private)
+    filled = [changes, sketch, about, *parts]
+    name.input(choose, name, filled, **QUIET)
+    fill: Event = QUIET | {"fn": read, "inputs": [name, changes], "outputs": filled[1:]}
+    changes.input(**fill, trigger_mode="always_last")
     for button, preset in zip(buttons, PRESETS):
-        button.click(partial(_preset, preset), None, [name, seconds, *filled], **private)
+        button.click(partial(_preset, preset), None, [name, seconds, *filled], **QUIET)
     for f, part in zip(FIELDS, parts):
-        part.input(partial(change, f.name), [name, changes, part], [changes, sketch, note], **private)
-    return Part(name, seconds, seed, changes, filled)
+        part.input(partial(change, f.name), [name, changes, part], [changes, sketch, about], **QUIET)
+    return Section(name, seconds, seed, changes, fill)
 
 
 def _preset(preset: Preset) -> list[Any]:

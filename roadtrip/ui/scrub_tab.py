@@ -1,40 +1,43 @@
-"""Scrub: how far a rollout holds. One server call, then everything in the browser.
+"""Scrub: how long a rollout stays realistic. One server call, then everything in the browser.
 
-Puts what measure.py found into words; computes no number itself.
+Puts what evaluation.py finds into words; computes no number itself. Independent of the other tabs.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
+from torch import Tensor
 
-from .. import measure
 from ..checkpoint import load
 from ..errors import RoadtripError
+from ..evaluation import baselines, compare_to_baselines, film_windows, verdict_window
 from ..export import write
 from ..film import Film, evenly_spaced
-from ..frames import as_float
+from ..frames import as_float, psnr
+from ..oscillation import MIN_WINDOW, oscillation
 from ..rollout import rollout
 from .charts import NAMES, error_curves
 from .compute import on_compute_thread
-from .library import ROAD, ROADS, shipped_names
+from .library import ROAD, ROADS, opening_model, shipped_names
 from .messages import escape_markdown, number, user_errors
-from .player import chart, chart_value, download, player, player_value, strip, strip_value
+from .player import chart, chart_value, download, note, player, player_value, strip, strip_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
+from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
 
-LONGEST = 256
+MAX_HORIZON = 256
 PLAYER = "rt-scrub-player"
-ON_STRIP = 12  # starts to pick from
+STRIP_STARTS = 12  # to pick from
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
 
 
 def update_view(
     session: Session, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
 ) -> tuple[Any, Any, str]:
-    """The player's payload, the error curves, and what they say."""
+    """(the player's value, the error curves, what they say)."""
     with user_errors():
         return cached_view(_update_view, session, model_name, film_name, start, horizon, lossless)
 
@@ -44,76 +47,72 @@ def _update_view(
 ) -> tuple[Any, Any, str]:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
-    first, horizon = nearest_start(offered_starts(film, [model]), start), _within(horizon)
+    first, horizon = nearest_start(offered_starts(film, [model]), start), horizon_in_range(horizon)
     f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
     y = rollout(model, f1, f2, horizon).cpu()
     real = as_float(real_frames(film, first, horizon))
     views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
-    labels = [f"g{t + 3}" for t in range(horizon)]
-    shown = player_value(views, labels, key=f"{film_name} {first} {horizon}", lossless=lossless)
-    about = _how_it_moves(y[0], film) + provenance_note(model_name, film, model, first)
+    film_value = player_value(views, f"{film_name} {first} {horizon}", lossless)
+    about = how_it_moves(y[0], film) + provenance_note(model_name, film, model, first)
     deepest = model.provenance.recipe.deepest if model.provenance else 0
     if not len(real):
-        nothing = error_curves({"model": []}, deepest, model_name, recipe_of(model))
-        return (
-            shown,
-            chart_value(nothing),
-            f"Real film ends here: there is nothing to compare the rollout with. {about}",
-        )
-    generated = {"model": y} | measure.baselines(f1, f2, horizon, model.mean_frame)
-    psnr = {m: measure.psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
-    return (
-        shown,
-        chart_value(error_curves(psnr, deepest, model_name, recipe_of(model)), PLAYER),
-        f"{who_wins(psnr)}\n\n{about}",
-    )
+        nothing = chart_value(error_curves({"model": []}, deepest, model_name, recipe_of(model)))
+        return film_value, nothing, f"Real film ends here: there is nothing to compare the rollout with. {about}"
+    generated = {"model": y} | baselines(f1, f2, horizon, model.mean_frame)
+    found = {m: psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
+    errors = chart_value(error_curves(found, deepest, model_name, recipe_of(model)), PLAYER)
+    return film_value, errors, f"{in_words(found)}\n\n{about}"
 
 
-def _within(horizon: float) -> int:
-    return max(1, min(LONGEST, round(number(horizon, "the horizon"))))
+def open_view(session: Session, model_name: str, film_name: str, start: float, horizon: float) -> tuple[Any, ...]:
+    """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
+    try:
+        starts = start_range(session, model_name, film_name, start)
+        return starts, *update_view(session, model_name, film_name, starts["value"], horizon, False)
+    except gr.Error:  # without a model there is nothing to see
+        return (gr.skip(),) * 4
 
 
-def who_wins(psnr: dict[str, list[float]]) -> str:
-    """The model beside copying the last frame, and beside the best of all baselines, in words."""
-    model, copy_last = psnr["model"], psnr["copy_last"]
-    lost = [h for h, (m, c) in enumerate(zip(model, copy_last)) if m <= c]
-    n = len(model)
+def horizon_in_range(horizon: float) -> int:
+    return max(1, min(MAX_HORIZON, round(number(horizon, "the horizon"))))
+
+
+def in_words(psnr: dict[str, list[float]]) -> str:
+    """The model beside copying the last frame, and beside the best of all baselines."""
+    found = compare_to_baselines(psnr)
+    lost, n = found.copy_last_wins, len(psnr["model"])
+    every = "the one frame there is real film for" if n == 1 else f"all {n} frames there is real film for"
     if not lost:
-        said = f"The model is closer to the real road than repeating the last frame in {_all(n)}"
+        said = f"The model is closer to the real road than copying the last frame in {every}."
     elif len(lost) == n:
-        said = f"**The model loses to repeating the last frame** in {_all(n)}"
-    elif lost[0] == 0:
-        said = f"**The model loses to repeating the last frame** at once, and in {len(lost)} of {n} frames"
+        said = f"**Copying the last frame beats the model** in {every}."
+    elif lost[0] == 1:
+        said = f"**Copying the last frame beats the model** in the first frame, and in {len(lost)} of {n} in all."
     else:
         said = (
-            f"The model is closer to the real road than repeating the last frame up to g{lost[0] + 2}; "
-            f"**it loses to that** in {len(lost)} of {n} frames, first in g{lost[0] + 3}"
+            f"The model is closer to the real road than copying the last frame up to g{lost[0] + 1}; "
+            f"**copying the last frame beats it** in {len(lost)} of {n} frames, first in g{lost[0] + 2}."
         )
-    best, which = max((psnr[m][0], m) for m in measure.METHODS[1:])
-    every = list(zip(*(psnr[m] for m in measure.METHODS[1:])))
-    passed = next((h for h, values in enumerate(every) if max(values) >= model[h]), 0)
-    if passed:
-        first = max(zip(every[passed], measure.METHODS[1:]))[1]
-        said += f". The first of all baselines to pass it is “{NAMES[first]}”, in g{passed + 3}"
-    return f"{said}. At g3 it has {model[0]:.1f} dB, the best baseline ({NAMES[which]}) {best:.1f} dB."
+    if found.overtaken and found.overtaken[0] > 1:
+        frame, baseline = found.overtaken
+        said += f" From g{frame + 2} on, even “{NAMES[baseline]}” stays closer."
+    best, dB = found.best[0]
+    return f"{said} At g3 the model gets {psnr['model'][0]:.1f} dB, the best baseline ({NAMES[best]}) {dB:.1f} dB."
 
 
-def _all(n: int) -> str:
-    return "the one frame there is real film for" if n == 1 else f"all {n} frames there is real film for"
-
-
-def _how_it_moves(y: Any, film: Film) -> str:
-    if len(y) < measure.MIN_WINDOW:
-        return f"A rollout of {measure.MIN_WINDOW} frames or more would be measured for oscillation, too."
-    window = max(measure.MIN_WINDOW, len(y) // 2) // 2 * 2
+def how_it_moves(y: Tensor, film: Film) -> str:
+    """The oscillation of one rollout [T, 3, H, W]."""
+    if len(y) < MIN_WINDOW:
+        return f"A rollout of {MIN_WINDOW} frames or more would be measured for oscillation, too."
+    window = verdict_window(len(y))
     try:
-        o = measure.oscillation(y[-window:], measure.film_windows(film, window))
+        o = oscillation(y[-window:], film_windows(film, window))
     except RoadtripError as error:
         return escape_markdown(str(error))
-    R = "undefined" if o.return_ratio is None else f"{o.return_ratio:.2f}"
+    R, S = ("undefined" if v is None else f"{v:.2f}" for v in (o.return_ratio, o.step_ratio))
     return (
         f"Its last {window} frames: **{o.verdict}**. R {R} (D(2)/D(1): near 0 in a two-cycle), N {o.nyquist_excess:.2f} "
-        f"(alternation: 1 in noise, {window // 2} at most), S {o.step_ratio:.2f} (step beside a real one)."
+        f"(alternation: 1 in noise, {window // 2} at most), S {S} (step size relative to real film)."
     )
 
 
@@ -126,11 +125,12 @@ def strip_of(session: Session, model_name: str, film_name: str) -> Any:
 def _strip_of(session: Session, model_name: str, film_name: str) -> Any:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
-    starts = evenly_spaced(offered_starts(film, [model]), ON_STRIP)
+    starts = evenly_spaced(offered_starts(film, [model]), STRIP_STARTS)
     return strip_value(film.frames[starts], starts.tolist())
 
 
-def picked(event: gr.EventData) -> Any:
+def pick_start(event: gr.EventData) -> Any:
+    """The start of the picture that was clicked."""
     start = event._data.get("start") if isinstance(event._data, dict) else None
     return start if isinstance(start, int) else gr.skip()
 
@@ -159,73 +159,71 @@ def _export(session: Session, model_name: str, film_name: str, start: float, hor
     model = session.model(model_name)
     film = film_for(session, film_name, model)
     first = nearest_start(offered_starts(film, [model]), start)
-    y = rollout(model, film.frames[first], film.frames[first + film.gap], _within(horizon))[0]
+    f1, f2 = film.frames[first], film.frames[first + film.gap]
+    y = rollout(model, f1, f2, horizon_in_range(horizon))[0]
     return write(session.download_dir() / f"rollout{FORMATS[kind]}", y)
 
 
-class Tab(NamedTuple):
-    model: gr.Dropdown
-    film: gr.Dropdown
-    start: gr.Slider
-    horizon: gr.Slider
-    draw: dict[str, Any]  # the event that draws it
-    draw_strip: dict[str, Any]
-    taken: Any  # the event after which there is a new model
-
-
-def build(session: gr.State, opening: str | None) -> Tab:
-    """opening: the model that it opens with."""
+def build(session: gr.State) -> Tab:
     gr.Markdown(
-        "## How far does it hold?\n"
-        "Two real frames go in, then the network is alone with its own output. Scrub to see how far it holds, beside "
-        "what really came and beside what needs no network at all."
+        "## How long does it stay realistic?\n"
+        "Two real frames go in, then the network continues from its own output. Scrub to see how long the rollout stays "
+        "realistic, beside what really came and against no-network baselines."
     )
     with gr.Row():
         model = gr.Dropdown(
-            shipped_names(), value=opening, label="Model", info="Shipped, or trained by you.", min_width=230
+            shipped_names(),
+            value=opening_model("v2"),
+            label="Model",
+            info="Pretrained, or trained by you.",
+            min_width=230,
         )
         film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
         start = gr.Slider(
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the model has not seen.", min_width=230
         )
-        horizon = gr.Slider(1, LONGEST, 64, step=1, label="Horizon", info="Frames to generate.", min_width=230)
+        horizon = gr.Slider(1, MAX_HORIZON, 64, step=1, label="Horizon", info="Frames to generate.", min_width=230)
     starts = strip("rt-starts")
-    gr.Markdown(
-        "What you see: where on the held-out film a rollout can start; a click picks f1.", elem_classes="rt-note"
-    )
+    note("What you see: where on the held-out film a rollout can start; a click picks f1.")
     with gr.Accordion("A checkpoint of your own", open=False):
         file = gr.File(label="model.safetensors", file_types=[".safetensors"], height=110)
         use = gr.Button("Use this model")
-    inputs = [session, model, film, start, horizon]
-    how: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2, "show_progress": "hidden"}
-    private: dict[str, Any] = how | {"api_visibility": "private"}
+    asked = [session, model, film, start, horizon]
     with gr.Row(equal_height=True):
-        go = gr.Button("Drive on", variant="primary", elem_id="rt-drive")
-        lossless = gr.Checkbox(False, label="Exact pixels", info="Lossless, to look for artefacts.")
+        go = gr.Button("Generate", variant="primary", elem_id="rt-drive")
+        lossless = gr.Checkbox(False, label="Lossless (PNG)", info="JPEG can hide or mimic artefacts.")
         kind = gr.Dropdown(list(FORMATS), label="Save as", info="Pixels are repeated, never smoothed.", min_width=120)
-        download("Save the rollout", "rt-export", export, [*inputs, kind], "export", **how)
+        download("Save the rollout", "rt-export", export, [*asked, kind], "export", **VIEW)
     words = gr.Markdown(elem_id="rt-words", elem_classes="rt-words")
     show = player(PLAYER)
-    gr.Markdown(
+    note(
         "What you see: the real road, the rollout from the same two frames, and the absolute difference; arrow keys "
-        "step, space plays. Where real film ends, only the rollout goes on.",
-        elem_classes="rt-note",
+        "step, space plays. Where real film ends, only the rollout goes on."
     )
     errors = chart("rt-errors")
-    gr.Markdown(
-        "What you see: PSNR of each generated frame against the real one, higher is closer. Broken lines need no "
-        "network: copying the last frame, linear extrapolation, the mean training frame. The upright line is how "
-        "deep into its own rollouts the network was trained.",
-        elem_classes="rt-note",
+    note(
+        "What you see: PSNR of each generated frame against the real one, higher is closer. Dashed lines need no "
+        "network: copying the last frame, linear extrapolation, the mean training frame. The vertical line is how "
+        "deep into its own rollouts the network was trained."
     )
-    inputs, outputs = [*inputs, lossless], [show, errors, words]
-    go.click(update_view, inputs, outputs, api_name="scrub", **how)
-    draw: dict[str, Any] = {"fn": update_view, "inputs": inputs, "outputs": outputs} | private
+    outputs = [show, errors, words]
+    go.click(update_view, [*asked, lossless], outputs, api_name="scrub", **VIEW)
+    draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
+    draw_first: Event = QUIET | VIEW | {"fn": open_view, "inputs": asked, "outputs": [start, *outputs]}
+    draw_strip: Event = QUIET | VIEW | {"fn": strip_of, "inputs": [session, model, film], "outputs": starts}
     for listen in (lossless.input, start.release, horizon.release):
         listen(**draw)
-    draw_strip: dict[str, Any] = {"fn": strip_of, "inputs": [session, model, film], "outputs": starts} | private
     taken = use.click(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
     for chosen in (model.input, film.input, taken.success):
-        chosen(start_range, [session, model, film], start, **private).then(**draw).then(**draw_strip)
-    starts.click(picked, None, start, **private).then(**draw)
-    return Tab(model, film, start, horizon, draw, draw_strip, taken)
+        chosen(start_range, [session, model, film], start, **QUIET | VIEW).then(**draw).then(**draw_strip)
+    starts.click(pick_start, None, start, **QUIET | VIEW).then(**draw)
+    return Tab(
+        address=[
+            Field("model", model, choices=Session.model_names),
+            Field("film", film, choices=Session.film_names),
+            Field("start", start, lambda text: whole_number(text, 0, 10**9)),
+            Field("horizon", horizon, lambda text: whole_number(text, 1, MAX_HORIZON)),
+        ],
+        first=[draw_first, draw_strip],
+        changes=[taken],
+    )

@@ -35,7 +35,7 @@ class Session:
     films: dict[str, Film] = field(default_factory=dict)
     models: dict[str, NextFrame] = field(default_factory=dict)
     newest: str | None = None  # what the model is called that was trained here last
-    trained: NextFrame | None = None  # that model itself; an uploaded one is never it, whatever its name
+    trained: NextFrame | None = None  # that model itself: an uploaded one is never it, whatever its name
     runs: int = 0  # trainings started, so that each run's name is its own
     training: bool = False
     learned: bool = False  # whether the latest training has kept a model yet
@@ -75,20 +75,20 @@ class Session:
         self._drop_oldest(model)
 
     def add_trained(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
-        """A model that was trained here. instead_of: what the same run was called when it had fewer steps."""
-        self.trained = model
+        """The model of a training here. instead_of: what the same run was called when it had fewer steps."""
         self.models.pop(instead_of or "", None)
         self.add_model(name, model)
-        self.newest, self.learned = name, True
+        self.newest, self.trained, self.learned = name, model, True
 
     def bytes(self) -> int:
-        """Memory of the films, the models, and what Resume needs: network, EMA and two moments of Adam."""
+        """Memory of the films, the models, and what Resume needs: the network that goes on learning, its EMA and two
+        moments of Adam."""
         models = list(self.models.values())
         if self.trained and all(model is not self.trained for model in models):
             models.append(self.trained)
         if self.unfinished and self.unfinished.latest and self.unfinished.latest.progress:
             models += [self.unfinished.latest.model] * 4
-        return sum(film.frames.nbytes for film in self.films.values()) + sum(map(_bytes, models))
+        return sum(film.frames.nbytes for film in list(self.films.values())) + sum(map(_bytes, models))
 
     def download_dir(self) -> Path:
         if self._download_dir is None:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
+from ..evaluation import HORIZON
 from ..film import Film
 from ..model import NextFrame
 from .compute import on_compute_thread
@@ -50,28 +51,21 @@ def nearest_start(starts: Tensor, start: float | None) -> int:
 
 
 def start_range(
-    session: Session,
-    model_name: str,
-    film_name: str,
-    start: float | None = None,
-    horizon: int = 64,
-    other: str | None = None,
+    session: Session, model_name: str, film_name: str, start: float | None = None, other: str | None = None
 ) -> dict[str, Any]:
     """The slider over the starts of this model, and of the `other` beside it, on this film. `start` stays if it is in
     range, else a first one is chosen."""
     with user_errors():
-        return on_compute_thread(_start_range, session, model_name, film_name, start, horizon, other)
+        return on_compute_thread(_start_range, session, model_name, film_name, start, other)
 
 
-def _start_range(
-    session: Session, model_name: str, film_name: str, start: float | None, horizon: int, other: str | None
-) -> Any:
+def _start_range(session: Session, model_name: str, film_name: str, start: float | None, other: str | None) -> Any:
     models = [session.model(name) for name in (model_name, other) if name is not None]
     film = film_for(session, film_name, models[0])
     starts = offered_starts(film, models)
     low, high = int(starts.min()), int(starts.max())
     kept = start is not None and low <= start <= high
-    return gr.update(minimum=low, maximum=high, value=start if kept else first_start(film, models, horizon))
+    return gr.update(minimum=low, maximum=high, value=start if kept else first_start(film, models, HORIZON))
 
 
 def recipe_of(model: NextFrame) -> str:

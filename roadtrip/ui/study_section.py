@@ -17,8 +17,9 @@ from ..study import SIZE, STEPS, Row, is_model_of, read_results
 from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
 from .library import checkpoints, shipped, shipped_names
 from .messages import escape_markdown, user_errors
-from .player import chart, chart_value
+from .player import chart, chart_value, note
 from .starts import recipe_of
+from .tab import QUIET, Event
 
 
 @lru_cache(maxsize=1)
@@ -108,7 +109,7 @@ def study_note(names: Iterable[str]) -> str:
             continue
         row, rows = min(found, key=lambda pair: pair[0]["arm"] != recipe_of(model))
         others = [r for r in rows if r["arm"] == row["arm"]]
-        alike = sum(r["verdict"] == row["verdict"] for r in others)
+        alike = groups(others)[0].count(row["verdict"])
         ruled = [r for r in others if r["seed"] < SELECTION_SEEDS]
         why = f"because it ends as “{escape_markdown(row['verdict'])}”"
         if row in ruled and median_seed(ruled) == row:
@@ -121,13 +122,13 @@ def study_note(names: Iterable[str]) -> str:
     return " ".join(said)
 
 
-class Part(NamedTuple):
+class Section(NamedTuple):
     table: gr.Dropdown
     dots: gr.HTML
     picked: list[Any]  # words, onset, clock
 
 
-def build() -> Part | None:
+def build() -> Section | None:
     names = list(tables())
     if not names:
         return None
@@ -136,45 +137,45 @@ def build() -> Part | None:
         "on, and how many of its seeds end in a rollout that flips."
     )
     cells = chart("rt-whole", whole())
-    gr.Markdown(
-        "What you see: an arm a line, what all runs of a column share below it. *3/5* means that three of five seeds "
+    note(
+        "What you see: rows are variants, columns are film and settings. *3/5* means that three of five seeds "
         "oscillate. A discriminator sees pairs in the arms that begin with *pair* and in the cures, which are pairs too, "
         "single frames in those that begin with *single*, and there is none in v1, v2 and lstm. A click on a cell shows "
-        "its column's seeds below.",
-        elem_classes="rt-note",
+        "its column's seeds below."
     )
     gr.Markdown("## Every seed")
     with gr.Row():
         table = gr.Dropdown(
-            names, value=names[0], label="Film and setting", info="What all arms of a table share.", min_width=320
+            names, value=names[0], label="Film and setting", info="Dataset and settings.", min_width=320
         )
         measure = gr.Radio(
             [(label, key) for key, label in MEASURES.items()],
             value="R",
             label="Measure",
-            info="What the height is.",
+            info="Y axis.",
             min_width=320,
         )
     dots = chart("rt-seeds", chart_value(seeds_of_arms(tables()[names[0]], "R")))
     words = gr.Markdown(in_words(groups(tables()[names[0]])), elem_classes="rt-note")
-    gr.Markdown(
+    note(
         "What you see: each dot is one training run, measured on 8 held-out starts; colour and shape are its verdict. "
         "The bands are real film and linear extrapolation. A click on a dot says what it is, and puts its model above "
-        "where that is shipped. `docs/findings.md` has what follows and what does not.",
-        elem_classes="rt-note",
+        "where that is shipped. `docs/findings.md` has what follows and what does not."
     )
     picked: list[Any] = [gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")]
     with gr.Row():
         for name, seen in (
             ("rt-onset", "R in windows of 16 frames along the rollout, of every seed of the arm whose dot was clicked"),
-            ("rt-clock", "R of its rollouts from one start while it was trained: another clock than the rollout's"),
+            (
+                "rt-clock",
+                "R of its rollouts from one start while it was trained, over training steps",
+            ),
         ):
             with gr.Column(min_width=320):
                 picked.append(chart(name))
-                gr.Markdown(f"What you see: {seen}.", elem_classes="rt-note")
-    how: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    shown = update_view, [table, measure], [dots, words]
-    for part in (table, measure):
-        part.input(*shown, **how)
-    cells.click(choose, None, table, **how).success(*shown, **how)
-    return Part(table, dots, picked)
+                note(f"What you see: {seen}.")
+    draw: Event = QUIET | {"fn": update_view, "inputs": [table, measure], "outputs": [dots, words]}
+    table.input(**draw)
+    measure.input(**draw)
+    cells.click(choose, None, table, **QUIET).success(**draw)
+    return Section(table, dots, picked)

@@ -1,0 +1,172 @@
+"""A training that a visitor watches: what the Train tab and the duel share.
+
+Only generators can be stopped, so a training is one. Independent of the components that show it.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from ..errors import RoadtripError
+from ..film import Film
+from ..model import NextFrame
+from ..recipes import Recipe
+from ..train import Progress, train
+from .compute import ZERO_GPU, gpu, interleave
+from .library import ROAD
+from .messages import escape_markdown, number, user_errors
+from .session import Session
+from .tab import QUIET
+
+READY = "Getting ready …"
+WAITING = "Waiting: another training is running on this server, and there is one at a time."
+KEPT = "in the menus of the other tabs"
+training_now: set[object] = set()  # trainings on this server; there is one at a time, the others wait
+
+
+@dataclass
+class Training:
+    """A run that a visitor started, and where it stands. name: what its model is called in the session; errors: PSNR in
+    dB by method, whenever there was a preview."""
+
+    title: str
+    yours: str
+    recipe: Recipe
+    film: Film
+    seed: int
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    errors: list[tuple[int, dict[str, list[float]]]] = field(default_factory=list)
+    name: str | None = None
+    latest: Snapshot | None = None
+    preview: Tensor | None = None  # the latest there was
+    preview_start: int = 0
+    preview_step: int = 0
+
+    def take(self, session: Session, snapshot: Snapshot) -> None:
+        """Keeps what a snapshot brought: its model in the session, under a name that says how far it is."""
+        name = f"{self.title}, {snapshot.step} steps {self.yours}"
+        session.add_trained(name, snapshot.model, instead_of=self.name)
+        self.name, self.latest = name, snapshot
+        for key, value in snapshot.losses.items():
+            self.curves.setdefault(key, []).append((snapshot.step, value))
+        if snapshot.psnr:
+            self.errors.append((snapshot.step, snapshot.psnr))
+        if snapshot.preview is not None:
+            self.preview, self.preview_start, self.preview_step = snapshot.preview, snapshot.start, snapshot.step
+
+
+@dataclass
+class Snapshot:
+    """Where a training stands from time to time; plain enough to come back from another process."""
+
+    step: int
+    steps: int | None
+    losses: dict[str, float]
+    speed: float
+    left: float | None
+    model: NextFrame
+    preview: Tensor | None
+    psnr: dict[str, list[float]] | None
+    start: int
+    progress: Progress | None  # to go on from; not from another process
+
+
+Plan = tuple[Recipe, Film, int, Progress | None]  # recipe, film, seed, what to go on from
+
+
+@gpu(lambda plans, seconds, steps: round(seconds or 0.5 * steps * len(plans)) + 30)
+def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Snapshot]]:
+    """(which plan, Snapshot) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each."""
+    with ExitStack() as open_streams:
+        streams = {
+            i: open_streams.enter_context(
+                closing(train(recipe, film, seconds=seconds, steps=steps, seed=seed, resume=resume))  # type: ignore[type-var]
+            )
+            for i, (recipe, film, seed, resume) in enumerate(plans)
+        }
+        while streams:
+            for i, stream in list(streams.items()):
+                p = next(stream, None)
+                if p is None:
+                    del streams[i]
+                    continue
+                # a copy, as the network goes on learning while others download it or roll it out
+                model = copy.deepcopy(p.model).cpu().requires_grad_(False)
+                so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
+                # a borrowed GPU lends another process, and only what is yielded comes back from there
+                resume_from = None if ZERO_GPU else p
+                yield i, Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, resume_from)
+
+
+def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
+    seed = int(number(seed, "the seed"))
+    film = session.film(film_name, gap)
+    session.runs += 1
+    yours = "(yours)" if session.runs == 1 else f"(yours, no. {session.runs})"
+    where = [] if film_name == ROAD else [film_name]
+    where += [f"gap {film.gap}"] if film.gap != session.film(film_name).gap else []
+    return Training(", ".join([recipe.name, *where, f"seed {seed}"]), yours, recipe, film, seed)
+
+
+def train_live(session: Session, views: Generator[tuple[Any, ...]], others: int) -> Iterator[tuple[Any, ...]]:
+    """Yields (status, *others) as a training goes on: first that it gets ready, then each of `views`, whose computations
+    alternate with those of other visitors. A user's error stays on the page as the status."""
+    unchanged = (gr.skip(),) * others
+    with training_slot(session), user_errors():
+        try:
+            yield READY, *unchanged
+            yield from interleave(views)
+        except RoadtripError as error:
+            yield escape_markdown(str(error)), *unchanged
+            raise
+
+
+@contextmanager
+def training_slot(session: Session) -> Iterator[None]:
+    """While this server trains for a visitor."""
+    me = object()
+    training_now.add(me)
+    session.training, session.learned = True, False
+    try:
+        yield
+    finally:
+        training_now.discard(me)
+        session.training = False
+
+
+def queue_status() -> str:
+    """What the page says from the click until the training starts."""
+    return WAITING if training_now else READY
+
+
+def stop_status(session: Session, status: str) -> str:
+    """What the page says after Stop, from what it said before."""
+    patience = time.monotonic() + 10
+    while session.training and time.monotonic() < patience:  # the step that is running is finished, and counts
+        time.sleep(0.05)
+    if session.newest and (" s left" in status or (status == READY and session.learned)):
+        return f"Stopped; what it learned was kept: **{escape_markdown(session.newest)}**, {KEPT}."
+    return "Stopped before the first step; nothing was learned." if status in (READY, WAITING) else status
+
+
+def on_start(button: gr.Button, status: Any, run: Any, inputs: list[Any], others: list[Any], api_name: str) -> Any:
+    """The event in which a button trains. While others wait, gradio tells the place in the queue beside the status."""
+    waiting = button.click(queue_status, None, status, queue=False, **QUIET)
+    how: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1}
+    how |= {"show_progress": "minimal", "show_progress_on": status}
+    return waiting.then(run, inputs, [status, *others], api_name=api_name, **how)
+
+
+def on_stop(button: gr.Button, session: gr.State, status: Any, trainings: list[Any]) -> Any:
+    """The event in which a button stops what is training. Two events in truth: gradio sends a cancel only after the
+    function beside it has returned, and `stop_status` waits for the end."""
+    cancel = button.click(None, cancels=trainings, **QUIET)
+    return cancel.then(stop_status, [session, status], status, queue=False, **QUIET)
