@@ -9,13 +9,10 @@ import math
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from .. import measure
 from ..errors import RoadtripError
-from ..film import Film
 from ..frames import as_float
-from ..model import NextFrame
 from ..rollout import rollout
 from ..study import HORIZON
 from . import duel_section, study_section
@@ -72,7 +69,10 @@ def _update_view(
     first = nearest_start(held_out_starts(film, models[left]), start)
     # each rollout in the size that its model was trained at, all at the gap of the first
     films = {name: film_for(session, film_name, model).with_gap(film.gap) for name, model in models.items()}
-    rollouts = {name: _rollout(model, films[name], first) for name, model in models.items()}
+    rollouts = {}
+    for name, model in models.items():
+        f1, f2 = (films[name].frames[t] for t in (first, first + film.gap))
+        rollouts[name] = rollout(model, f1, f2, HORIZON)[0].cpu()
     real = as_float(real_frames(film, first, HORIZON))
     film_value = player_value(
         rollouts | {"real": real}, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
@@ -98,11 +98,6 @@ def _update_view(
     real_profile = None if late_real is None else list(measure.oscillation(late_real, around[left]).lag_profile)
     lags = chart_value(lag_profiles(profiles, recipes, real_profile))
     return film_value, *charts, lags, spectrum, in_words(found, around[left]) + notes
-
-
-def _rollout(model: NextFrame, film: Film, start: int) -> Tensor:
-    f1, f2 = film.frames[start], film.frames[start + film.gap]
-    return rollout(model, f1, f2, HORIZON)[0].cpu()
 
 
 def open_view(session: Session, left: str, right: str, film_name: str, start: float) -> tuple[Any, ...]:

@@ -91,7 +91,7 @@ def in_words(psnr: dict[str, list[float]]) -> str:
             f"The model is closer to the real road than copying the last frame up to g{lost[0] + 1}; "
             f"**copying the last frame beats it** in {len(lost)} of {n} frames, first in g{lost[0] + 2}."
         )
-    if found.overtaken and found.overtaken[0] > 1:
+    if found.overtaken and 1 < found.overtaken[0] < n:
         frame, baseline = found.overtaken
         said += f" From g{frame + 2} on, even “{NAMES[baseline]}” stays closer."
     best, dB = found.best[0]
