@@ -18,7 +18,7 @@ from ..study import HORIZON
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .library import ROAD, ROADS, opening_model, shipped_names
-from .messages import escape_markdown, user_errors
+from .messages import escape_markdown, two_decimals, user_errors
 from .player import chart, chart_value, note, player, player_value
 from .session import Session, cached_view
 from .starts import film_for, held_out_starts, nearest_start, provenance_note, real_frames, recipe_of, start_range
@@ -109,20 +109,17 @@ def open_view(session: Session, left: str, right: str, film_name: str, start: fl
         return (gr.skip(),) * 7
 
 
-def _two(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.2f}"
-
-
 def describe(o: measure.Oscillation) -> str:
     """A verdict and a sharpness, in words with their numbers."""
-    step = f"{o.step_ratio:.0%} of real motion" if math.isfinite(o.step_ratio) else "where real film stands still"
+    S = o.step_ratio
+    step = "where real film stands still" if S is None or not math.isfinite(S) else f"at {S:.0%} of real motion"
     moves = {
         "frozen": f"stands still ({step})",
-        "oscillates": f"alternates between two pictures (R {_two(o.return_ratio)}, {step})",
-        "moves": f"keeps changing, at {step}",
+        "oscillates": f"alternates between two pictures (R {two_decimals(o.return_ratio)}, {step})",
+        "moves": f"keeps changing, {step}",
         "flickers": f"flickers: it alternates more than real film (N {o.nyquist_excess:.1f}) but does not return",
-        "switches between two modes": f"stays in one of two pictures, then in the other (B {_two(o.two_mode_share)})",
-    }.get(o.verdict, f"repeats every {o.period} frames, at {step}")
+        "switches between two modes": f"stays in one of two pictures, then the other (B {two_decimals(o.two_mode_share)})",
+    }.get(o.verdict, f"repeats every {o.period} frames, {step}")
     sharp = o.sharpness_ratio
     if sharp < 0.8:
         return f"{moves}, blurred to {sharp:.0%} of real sharpness"
@@ -150,7 +147,7 @@ def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> s
         for n, o in found.items()
     ]
     rows.append(("real film", "", (real.return_ratio, real.nyquist_excess, 1.0, None, 1.0)))
-    lines = [f"| {name} | {verdict} | {' | '.join(map(_two, values))} |" for name, verdict, values in rows]
+    lines = [f"| {name} | {verdict} | {' | '.join(map(two_decimals, values))} |" for name, verdict, values in rows]
     table = "\n".join(["| | verdict | R | N | S | B | sharpness |", "|---|---|---|---|---|---|---|", *lines])
     return (
         f"{said} {each}. That is one start and one seed of each; read from the last {WINDOW} of {HORIZON} frames.\n\n"

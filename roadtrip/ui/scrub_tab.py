@@ -20,7 +20,7 @@ from ..rollout import rollout
 from .charts import NAMES, error_curves
 from .compute import on_compute_thread
 from .library import ROAD, ROADS, opening_model, shipped_names
-from .messages import escape_markdown, number, user_errors
+from .messages import escape_markdown, number, two_decimals, user_errors
 from .player import chart, chart_value, download, note, player, player_value, strip, strip_value
 from .session import Session, cached_view
 from .starts import film_for, held_out_starts, nearest_start, provenance_note, real_frames, recipe_of, start_range
@@ -107,10 +107,10 @@ def how_it_moves(y: Tensor, film: Film) -> str:
         o = measure.oscillation(y[-window:], measure.film_windows(film, window))
     except RoadtripError as error:
         return escape_markdown(str(error))
-    R = "undefined" if o.return_ratio is None else f"{o.return_ratio:.2f}"
+    R, S = (two_decimals(value, "undefined") for value in (o.return_ratio, o.step_ratio))
     return (
         f"Its last {window} frames: **{o.verdict}**. R {R} (D(2)/D(1): near 0 in a two-cycle), N {o.nyquist_excess:.2f} "
-        f"(alternation: 1 in noise, {window // 2} at most), S {o.step_ratio:.2f} (step size relative to real film)."
+        f"(alternation: 1 in noise, {window // 2} at most), S {S} (step size relative to real film)."
     )
 
 
