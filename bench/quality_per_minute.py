@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import roadtrip as rt
-from roadtrip.measure import METHODS
+from roadtrip.evaluation import METHODS
 from roadtrip.recipes import parse_values
 from roadtrip.study import film_and_gap
 

@@ -11,7 +11,8 @@ from .rollout import rollout, unroll
 from .discriminators import PatchDiscriminator, windows
 from .recipes import RECIPES, Recipe
 from .train import Progress, train
-from .measure import Evaluation, Oscillation, evaluate, oscillation
+from .evaluation import Evaluation, evaluate
+from .oscillation import Oscillation, oscillation
 from .checkpoint import load, save
 from .frames import sheet
 from .export import write

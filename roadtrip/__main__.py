@@ -185,7 +185,7 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_measure(args: argparse.Namespace) -> dict[str, Any]:
-    from .measure import evaluate
+    from .evaluation import evaluate
 
     model = _model(args)
     film = _film(args, args.film, model)

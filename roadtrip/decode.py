@@ -1,6 +1,6 @@
 """Decoding: a folder or zip of stills, or a video, to frames uint8 [T, 3, H, W]. Hostile input ends in one sentence.
 
-Knows nothing of gaps, cuts or caches; PIL and PyAV are imported where they are used. Stills are always decoded on the
+Independent of gaps, cuts and caches; PIL and PyAV are imported where they are used. Stills are always decoded on the
 CPU: a GPU's JPEG decoder gives other bits, and the same stills must give the same film on every machine.
 """
 
@@ -49,7 +49,7 @@ FACTS = np.dtype([("good", "?"), ("time", "S40"), ("digest", "V32")])
 
 @dataclass(frozen=True)
 class Footage:
-    """What a source holds: frames uint8 [T, 3, H, W], frames a second (None for stills), what could not be read.
+    """A source's content: frames uint8 [T, 3, H, W], frames a second (None for stills), names of unreadable stills.
 
     id: sha256 over length, first and last 64 KB of the video or of each still that was read, in film order: the same
     at any size and gap, under any name, in a folder or a zip. Not the same for what was encoded again. An edit that
@@ -123,7 +123,7 @@ def _read_zip(path: Path, size: tuple[int, int], report: Report, unfinished: Pat
             raise RoadtripError(f"{path.name} holds {len(members)} files; at most {MAX_ENTRIES} are read.")
         packed, unpacked = (sum(getattr(m, k) for m in members) for k in ("compress_size", "file_size"))
         if unpacked > MAX_BYTES or unpacked > MAX_RATIO * max(packed, 2**16):
-            raise RoadtripError(f"{path.name} would unpack to {unpacked / 2**30:.1f} GB; that is no zip of stills.")
+            raise RoadtripError(f"{path.name} would unpack to {unpacked / 2**30:.1f} GB; that is not a zip of stills.")
 
         def opener(member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
             def opened() -> IO[bytes]:
@@ -153,7 +153,7 @@ def _read_stills(
     source: str,
     unfinished: Path | None,
 ) -> Footage:
-    """Decodes in threads (PIL lets go of the interpreter) straight into the film's own memory, or into a file."""
+    """Decodes in threads (PIL releases the GIL) straight into the film's own memory, or into a file."""
     from PIL import Image
 
     # pictures over the limit are refused by _read_still; PIL's own warning would only reach the log
@@ -161,8 +161,8 @@ def _read_stills(
     Image.init()
     heic = _register_heic() if any(name.lower().endswith((".heic", ".heif")) for name, _ in stills) else True
     stills = stills[:MAX_FRAMES]
-    so_far = _SoFar(len(stills), size, unfinished)
-    frames, facts = so_far.frames, so_far.facts
+    reading = _PartialImport(len(stills), size, unfinished)
+    frames, facts = reading.frames, reading.facts
 
     def decode(i: int) -> None:
         try:
@@ -176,11 +176,11 @@ def _read_stills(
 
     with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
         try:
-            for done, _ in enumerate(pool.map(decode, range(so_far.done, len(stills))), so_far.done + 1):
+            for done, _ in enumerate(pool.map(decode, range(reading.done, len(stills))), reading.done + 1):
                 if done % 16 == 0 or done == len(stills):
                     report(done, len(stills), "reading stills")
                 if done % KEEP_EVERY == 0:
-                    so_far.keep(done)
+                    reading.keep(done)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # Stop, or a report that raises, does not wait for thousands of stills
             raise
@@ -215,7 +215,7 @@ def _digest(file: IO[bytes]) -> bytes:
     return hashlib.sha256(length.to_bytes(8, "little") + head + tail).digest()
 
 
-class _SoFar:
+class _PartialImport:
     """Stills read so far: `frames` uint8 [T, 3, H, W] and `facts` (was it good, its EXIF time and digest), the first
     `done` of them settled. In memory, or in files of a folder, where the next process finds them again."""
 

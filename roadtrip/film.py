@@ -137,7 +137,7 @@ class Film:
         return self.frames[index.to(self.frames.device)]
 
     def describe(self) -> FilmSummary:
-        """What this film is; looks at no more than a few hundred pairs of frames."""
+        """Facts about the film in plain values; reads at most a few hundred pairs of frames."""
         return FilmSummary(
             self.name,
             len(self.frames),
@@ -168,7 +168,7 @@ class Film:
 
 @dataclass(frozen=True)
 class FilmSummary:
-    """What a film is, in plain values; copy_last_psnr in dB at the film's gap."""
+    """Facts about a film in plain values; copy_last_psnr in dB at the film's gap."""
 
     name: str
     frames: int
@@ -203,6 +203,10 @@ class FilmSummary:
 
 
 def parse_gap(gap: int | str | None, film: Film) -> int:
+    """The gap in frames, at least 1, of frames or of seconds of video as "0.5s"; None is suggest_gap's.
+
+    Raises RoadtripError for anything else.
+    """
     if gap is None:
         return suggest_gap(film)
     text = str(gap).strip().lower()
@@ -219,12 +223,13 @@ def parse_gap(gap: int | str | None, film: Film) -> int:
             raise
         frames = 0
     if frames < 1:
-        raise RoadtripError(f"{gap!r} is no gap; give frames as 8, or seconds of video as 0.5s.")
+        raise RoadtripError(f"{gap!r} is not a gap; give frames as 8, or seconds of video as 0.5s.")
     return frames
 
 
 def copy_last_psnr(film: Film, most: int = 200) -> float:
-    """How far copying the last frame gets: the mean PSNR in dB of frames one gap apart, over at most `most` pairs."""
+    """Mean PSNR in dB of copying the last frame: of frames one gap apart, over at most `most` pairs. 100 where frames
+    are equal, 0 where there are no pairs."""
     starts = film.starts(2, "all")
     if not len(starts):
         return 0.0
@@ -233,7 +238,7 @@ def copy_last_psnr(film: Film, most: int = 200) -> float:
 
 
 def evenly_spaced(starts: Tensor, most: int) -> Tensor:
-    """`most` of these starts, evenly spaced, first and last among them; all where there are no more."""
+    """At most `most` of these starts (int64 [·]), evenly spaced, first and last among them; all where they are fewer."""
     return starts[torch.linspace(0, len(starts) - 1, min(most, len(starts))).round().long()]
 
 
@@ -281,6 +286,7 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
 
 
 def fingerprint_of(frames: Tensor, cuts: Iterable[int]) -> str:
+    """sha256 over shape, cuts and every byte of the frames, 64 hexadecimal digits."""
     digest = hashlib.sha256(json.dumps([list(frames.shape), list(cuts)]).encode())
     for chunk in frames.split(256):
         digest.update(chunk.cpu().contiguous().numpy())
@@ -288,13 +294,14 @@ def fingerprint_of(frames: Tensor, cuts: Iterable[int]) -> str:
 
 
 def is_film_file(path: Path) -> bool:
-    """safetensors begins with the length of its JSON header."""
+    """Whether a file begins as safetensors does: with the length of its JSON header."""
     with path.open("rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**24
 
 
 def load_film(path: Path) -> Film:
+    """The film that Film.save wrote, its frames mapped into memory. Raises RoadtripError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["film"])
@@ -317,6 +324,4 @@ def load_film(path: Path) -> Film:
             raise ValueError
         return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
-        raise RoadtripError(
-            f"{path.name} is not a film of Roadtrip's, or is damaged; import the footage again."
-        ) from None
+        raise RoadtripError(f"{path.name} is not a film file, or is damaged; import the footage again.") from None

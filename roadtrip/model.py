@@ -192,8 +192,15 @@ class NextFrame(
         """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it."""
         return self.bottleneck.observe(self._code(frame, noise)[0])
 
-    def step(self, frame: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
-        """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from."""
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...] | None:
+        """The shape of z for one frame of this size, standard normal; None for a network that doesn't sample."""
+        return None
+
+    def step(
+        self, frame: Tensor, state: State, noise: Tensor | None = None, z: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from. z: float [B, …] of
+        `latent_shape`, all that is random about this frame; None where that is None."""
         code, skip = self._code(frame, noise)
         code, state = self.bottleneck.step(code, state)
         if self.flow:

@@ -6,8 +6,8 @@ v1 to v3 are values, not code paths. Each field carries one line of prose, which
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from .discriminators import GAN_LOSSES
 from .errors import RoadtripError
+from .losses import GAN_LOSSES
 from .model import BOTTLENECKS, OUTPUTS
 
 
@@ -30,7 +30,7 @@ class Recipe:
     # what the loss sees
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
     l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
-    gan_weight: float = _value(0.0, "Weight of the discriminator's verdict; 0 trains without one.", span=(0, 1e4))
+    gan_weight: float = _value(0.0, "Weight of the GAN loss; 0 trains without a discriminator.", span=(0, 1e4))
     feedback: str = _value(
         "attached",
         "What a generated frame is fed back as: itself, cut off from its gradient, or rounded to 8 bits.",
@@ -47,20 +47,33 @@ class Recipe:
     replay: int = _value(0, "Up to so many frames are rolled out first; training goes on from there.", span=(0, 16))
     # the discriminator
     disc_frames: int = _value(2, "Frames the discriminator sees at once: 1 single, 2 the pair, 3.", span=(1, 3))
-    disc_windows: str = _value("all", "Which windows of frames it judges.", choices=("all", "first"))
+    disc_windows: str = _value("all", "Which windows of frames it sees.", choices=("all", "first"))
     disc_shuffle: bool = _value(False, "Show it a clip's frames in random order, real and generated ones alike.")
-    disc_context: int = _value(0, "Real frames shown to it before the judged ones.", span=(0, 2))
+    disc_context: int = _value(0, "Of the two frames that the generator is fed, how many it sees too.", span=(0, 2))
     gan_loss: str = _value("hinge", "The form of the GAN loss.", choices=tuple(GAN_LOSSES))
-    r1_weight: float = _value(0.0, "Weight of the R1 gradient penalty on real frames.", span=(0, 1e4))
+    r1_weight: float = _value(
+        0.0, "Weight of the R1 gradient penalty on real frames, a step of its own.", span=(0, 1e4)
+    )
+    r1_interval: int = _value(8, "Steps from one R1 penalty to the next, weighted up alike (lazy).", span=(1, 1000))
     spectral: bool = _value(False, "Spectral normalisation of the discriminator's layers.")
-    disc_width: int = _value(32, "Channels of the discriminator's first layer.", span=(8, 256))
+    disc_width: int = _value(32, "Channels of the discriminator's first layer, a multiple of 4.", span=(8, 256))
     # optimisation
     batch: int = _value(4, "Clips in a training step.", span=(1, 512))
     optimiser: str = _value("muon", "What moves the generator's weights; biases take Adam.", choices=("muon", "adam"))
     lr: float = _value(2e-3, "Step size of the generator at its highest.", span=(1e-7, 1.0))
     disc_lr: float = _value(4e-4, "Step size of the discriminator's Adam.", span=(1e-7, 1.0))
     beta1: float = _value(0.9, "Momentum of the optimisers; GANs like 0.5.", span=(0, 0.999))
+    beta2: float = _value(0.99, "Decay of Adam's mean squared gradient.", span=(0, 0.99999))
+    muon_scale: float = _value(0.2, "Muon's step beside Adam's at one learning rate.", span=(1e-3, 10))
+    clip_norm: float = _value(
+        1.0, "Norm to which the generator's gradient is scaled down where it is larger; 0 never.", span=(0, 1e6)
+    )
+    disc_clip_norm: float = _value(
+        1.0, "The same for the discriminator's gradient of the GAN loss; R1's is never clipped.", span=(0, 1e6)
+    )
     warmup: int = _value(20, "Steps over which the step size rises from zero.", span=(0, 10000))
+    plateau: float = _value(0.5, "Share of the steps before the step size begins to fall.", span=(0, 0.95))
+    last_lr: float = _value(0.01, "Share of the step size that is left at the last step.", span=(0, 1))
     ema: float = _value(0.999, "Decay of the averaged copy of the weights kept beside the raw ones.", span=(0, 0.99999))
     # augmentation
     flip: float = _value(0.5, "Share of clips mirrored left to right; roads have a side to drive on.", span=(0, 1))
@@ -72,14 +85,18 @@ class Recipe:
             wanted = (int, float) if f.type is float else f.type
             if not isinstance(value, wanted) or (isinstance(value, bool) and f.type is not bool):  # type: ignore[arg-type]
                 raise RoadtripError(f"Recipe field {f.name} is {value!r}, but should be of type {f.type.__name__}.")  # type: ignore[union-attr]
+            if f.type is float:
+                object.__setattr__(self, f.name, float(value))  # torch's optimisers take no int beside a float
             if choices and value not in choices:
                 raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose one of {', '.join(choices)}.")
             if span and not span[0] <= value <= span[1]:
                 raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose from {span[0]:g} to {span[1]:g}.")
+        if self.disc_width % 4:
+            raise RoadtripError(f"Recipe field disc_width is {self.disc_width}; choose a multiple of 4.")
         if self.gan_weight and self.disc_context + self.unroll < self.disc_frames:
             raise RoadtripError(
                 f"A discriminator of {self.disc_frames} frames has only {self.disc_context} of context and "
-                f"{self.unroll} generated to see; unroll further or let it judge fewer."
+                f"{self.unroll} generated to see; unroll further or let it see fewer."
             )
 
     @property

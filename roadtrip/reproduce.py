@@ -6,6 +6,7 @@ What a script says of a run goes in as JSON, and what a file is called as a slug
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 import unicodedata
@@ -45,7 +46,7 @@ def script(known: Provenance, size: Sequence[int]) -> str:
     film, notes = known.film, []
     name = re.fullmatch(r"scenery(?::(\d{1,18}))?", film.name, re.ASCII)
     rendered = name and scenery.fingerprint(int(name[1] or 0), (size[0], size[1])) == film.fingerprint
-    if known.resumed_at:
+    if any(planned != known.steps for _, planned in known.resumed_at):  # with one plan it equals an unbroken run
         stops = ", ".join(str(step) for step, _ in known.resumed_at)
         notes.append(
             f"This run was stopped and gone on with at step {stops}, and its step size was planned anew there. That is "
@@ -56,8 +57,8 @@ def script(known: Provenance, size: Sequence[int]) -> str:
         "size": list(size),
         "gap": film.gap,
         "fingerprint": film.fingerprint,
-        # one that was stopped before its seconds had become steps was on the plateau: half of any plan
-        "steps": known.steps or 2 * known.step,
+        # one that was stopped before its seconds had become steps was on the plateau of any longer plan
+        "steps": known.steps or math.ceil(known.step / (known.recipe.plateau or 1)),
         "stop_at": known.step,
         "seed": known.seed,
         "held_out": known.held_out,

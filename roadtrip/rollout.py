@@ -1,7 +1,7 @@
 """unroll: THE loop. Training heads (v1: one step, v2: two, on the model's own output) and rollouts both call it.
 
-The post calls its two-step unroll *teacher forcing*; in the literature that is feeding the real previous frame
-(what v1 does). The project keeps the post's word. Knows nothing of losses, films or recipes.
+The post calls its two-step unroll *teacher forcing*; in the literature that is feeding the real previous frame (what v1
+does). Independent of losses, films and recipes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def unroll(
     steps: int,
     feedback: Callable[[Tensor], Tensor] | None = None,
     noise: Tensor | None = None,
+    z: Tensor | None = None,
 ) -> Tensor:
     """Drives on from two frames: g3 = G(f1, f2), g4 = G(f2, g3), g5 = G(g3, g4), …
 
@@ -32,30 +33,32 @@ def unroll(
         steps: how many frames to generate, ≥ 1.
         feedback: what happens to a generated frame before the model sees it again (noise, rounding, detach);
             what is returned is the frame before it.
-        noise: float [B, 1], the standard deviation of the noise on what goes in, for a model that is told.
+        noise: float [B, 1], the standard deviation of the noise on what goes in, for a noise-conditioned model.
+        z: float [B, steps, …], the random input of each frame, for a model that samples.
 
     Returns: float [B, steps, 3, H, W] in [0, 1], differentiable through every step.
     """
     state, frame, generated = model.observe(f1, noise), f2, []
-    for _ in range(steps):
-        g, state = model.step(frame, state, noise)
+    for t in range(steps):
+        g, state = model.step(frame, state, noise, None if z is None else z[:, t])
         generated.append(g)
         frame = feedback(g) if feedback else g
     return torch.stack(generated, dim=1)
 
 
 @torch.no_grad()
-def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int) -> Tensor:
+def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int, seed: int = 0) -> Tensor:
     """Lets the model drive on by itself for `horizon` frames, in float32 on the model's device.
 
     Args:
         f1, f2: uint8 or float [0, 1], [B, 3, H, W] or [3, H, W], two frames one gap apart.
+        seed: of a model that samples; each of the B clips has random numbers of its own. Others ignore it.
 
     Returns: float32 [B, horizon, 3, H, W] in [0, 1].
     Raises RoadtripError when the frames' shapes differ or are not divisible by 8, or horizon < 1.
     """
     if horizon < 1:
-        raise RoadtripError(f"A horizon of {horizon} is no rollout; choose at least 1.")
+        raise RoadtripError(f"The horizon is {horizon}; it must be at least 1.")
     device = next(model.parameters()).device
     f1, f2 = (as_float(f).to(device) for f in (f1, f2))
     if f1.dim() == 3:
@@ -66,7 +69,10 @@ def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int) -> Tensor:
             f"not {tuple(f1.shape[1:])} and {tuple(f2.shape[1:])}."
         )
     driver = _GraphedModel(model) if device.type == "cuda" and horizon > 2 * WARMUP_CALLS else model
-    return unroll(driver, f1, f2, horizon).clamp(0, 1)
+    shape, z = model.latent_shape(*f1.shape[2:]), None
+    if shape:
+        z = torch.randn(len(f1), horizon, *shape, generator=torch.Generator().manual_seed(seed)).to(device)
+    return unroll(driver, f1, f2, horizon, z=z).clamp(0, 1)
 
 
 class _GraphedModel:
@@ -74,8 +80,10 @@ class _GraphedModel:
 
     def __init__(self, model: NextFrame):
         self.observe = model.observe
-        self.recorded = CudaGraphed(lambda frame, *state: model.step(frame, state))
+        self.graphed = CudaGraphed(lambda frame, z, *state: model.step(frame, state, z=z))
 
-    def step(self, frame: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
-        g, state = self.recorded(frame, *state)
+    def step(
+        self, frame: Tensor, state: State, noise: Tensor | None = None, z: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        g, state = self.graphed(frame, z, *state)
         return g.clone(), state

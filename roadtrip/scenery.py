@@ -1,7 +1,7 @@
 """The embedded default film: a rendered road trip, deterministic by seed, on any device and at any size.
 
 A drive is drawn as a World, driven along as a camera path, and painted in layers: sky, ridges, ground, billboards.
-It must not know what a Film, a model or a measure is, and never touches torch's global random generator.
+Independent of Film, models and measures; torch's global random generator stays as it was.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import json
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
 from threading import Barrier
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .scenery_sprites import ATLAS, FIRST, KINDS, LEVELS, SPRITES, atlas, fractal_noise, generator, uniform
 
 DEFAULT_GAP = 3  # frames between f1 f2 f3: about 5 m of road, which makes it as hard as real time lapse
 VERSION = 1  # bump when pixels change
@@ -82,265 +82,12 @@ def _linear(colour: tuple[float, ...]) -> Tensor:
     return torch.tensor(colour, dtype=torch.float64).square()
 
 
-def _generator(*key: object) -> torch.Generator:
-    """A generator of its own for each purpose, so that no draw shifts another one."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-def _uniform(g: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=g, dtype=torch.float64)
-
-
 def _waves(x: Tensor, waves: Tensor, slope: bool = False) -> Tensor:
     """Sum of sines, waves [n, 3] = amplitude, period, phase, at x of any shape; or its derivative."""
     amplitude, period, phase = waves.T
     omega = 2 * math.pi / period
     angle = x[..., None] * omega + phase
     return (amplitude * omega * angle.cos() if slope else amplitude * angle.sin()).sum(-1)
-
-
-def _noise(g: torch.Generator, height: int, width: int, power: float, low: float = 0.0) -> Tensor:
-    """Periodic noise with spectrum 1 / (f + low)^power, mean 0, deviation 1, [height, width]."""
-    spectrum = torch.fft.rfft2(torch.randn(height, width, generator=g, dtype=torch.float64))
-    f = (torch.fft.fftfreq(height)[:, None] ** 2 + torch.fft.rfftfreq(width) ** 2).sqrt() * max(height, width)
-    spectrum = spectrum / (f + low).clamp_min(1).double() ** power
-    spectrum[0, 0] = 0
-    noise = torch.fft.irfft2(spectrum, s=(height, width))
-    return noise / noise.std()
-
-
-# --- billboards -------------------------------------------------------------------------------------------------------
-
-ATLAS, LEVELS = 80, 5  # texels along a side of the largest picture of a sprite; how often it is halved
-SPRITES = {  # name: (variants, width over height)
-    "conifer": (3, 0.55), "broadleaf": (3, 1.0), "trunk": (2, 0.5), "bush": (2, 1.5), "sage": (2, 1.5),
-    "grass": (2, 1.8), "cactus": (2, 0.6), "rock": (2, 1.5), "mesa": (2, 5.0), "cliff": (2, 2.2), "barn": (1, 1.6),
-    "pole": (1, 0.3), "post": (1, 0.3), "sign": (1, 1.0), "diamond": (1, 0.5), "rear": (3, 1.25), "front": (3, 1.25),
-    "truck": (1, 0.85),
-}  # fmt: skip
-
-
-def _first(name: str) -> int:
-    """Index of a sprite's first variant in the atlas."""
-    names = list(SPRITES)
-    return sum(SPRITES[n][0] for n in names[: names.index(name)])
-
-
-class _Canvas:
-    """A picture of one sprite in light from the upper right: x −1 … 1, y 0 (ground) … 1 (top)."""
-
-    def __init__(self, aspect: float, g: torch.Generator) -> None:
-        n = 2 * ATLAS
-        self.g, self.soft = g, 1.2 / n
-        self.x = ((torch.arange(n) + 0.5) / n * 2 - 1).expand(n, n)
-        self.y = (1.06 - (torch.arange(n) + 0.5) / n * 1.12)[:, None].expand(n, n)
-        self.image = torch.zeros(4, n, n)  # premultiplied light and alpha
-        self.paint((1 - self.x.abs() / 0.9).clamp(0, 1) * (1 - (self.y / 0.05).abs()).clamp(0, 1) * 0.55, (0, 0, 0))
-
-    def paint(self, cover: Tensor, colour: tuple[float, float, float], light: Tensor | float = 1.0) -> None:
-        for plane, c in zip(self.image, (*colour, None)):
-            over = torch.ones_like(cover) if c is None else torch.ones_like(cover) * (c * c * light)
-            plane.lerp_(over, cover)
-
-    def near(self, x0: float, x1: float, y0: float, y1: float) -> _Canvas:
-        """The part of the canvas around a box, to paint small things fast."""
-        n = len(self.x)
-        rows = slice(max(int((1.06 - y1) / 1.12 * n) - 2, 0), max(int((1.06 - y0) / 1.12 * n) + 3, 1))
-        columns = slice(max(int((x0 + 1) / 2 * n) - 2, 0), max(int((x1 + 1) / 2 * n) + 3, 1))
-        part = copy(self)
-        part.x, part.y, part.image = self.x[rows, columns], self.y[rows, columns], self.image[:, rows, columns]
-        return part
-
-    def inside(self, distance: Tensor) -> Tensor:
-        """Soft cover of where `distance` (about canvas units) is negative."""
-        return (0.5 - distance / (2 * self.soft)).clamp(0, 1)
-
-    def box(self, x0: float, x1: float, y0: float, y1: float) -> Tensor:
-        return self.inside(
-            torch.maximum(
-                (self.x - (x0 + x1) / 2).abs() - (x1 - x0) / 2, (self.y - (y0 + y1) / 2).abs() - (y1 - y0) / 2
-            )
-        )
-
-    def disc(self, x: float, y: float, rx: float, ry: float) -> Tensor:
-        return self.inside(((((self.x - x) / rx) ** 2 + ((self.y - y) / ry) ** 2).sqrt() - 1) * min(rx, ry))
-
-    def leaves(
-        self, n: int, x: float, y: float, rx: float, ry: float, size: float, colour: tuple[float, float, float]
-    ) -> None:
-        """A crown of n clumps, the lit ones last."""
-        angle, radius = _uniform(self.g, 0, 2 * math.pi, n), _uniform(self.g, 0, 1, n).sqrt()
-        dx, dy = radius * angle.cos(), radius * angle.sin()
-        scale = _uniform(self.g, 0.7, 1.3, n)
-        for i in (dx * 0.5 + dy).argsort().tolist():
-            a, b, s = dx[i].item(), dy[i].item(), size * scale[i].item()
-            light = 0.50 + 0.42 * (0.5 * a + 0.8 * b) + 0.3 * (scale[i].item() - 1)
-            cx, cy = x + a * rx, y + b * ry
-            wide, tall = s * rx / min(rx, ry), s * ry / min(rx, ry)
-            part = self.near(cx - wide, cx + wide, cy - tall, cy + tall)
-            ball = (((part.x - cx) / rx + (part.y - cy) / ry) * 0.35 / size * min(rx, ry)).clamp(-0.25, 0.3)
-            part.paint(part.disc(cx, cy, wide, tall), colour, (light + ball).clamp_min(0.12))
-
-
-def _draw(name: str, variant: int) -> Tensor:
-    """One sprite, [4, 2·ATLAS, 2·ATLAS]."""
-    g = _generator("sprite", name, variant)
-    c = _Canvas(SPRITES[name][1], g)
-    x, y = c.x, c.y
-    bark = (0.38, 0.28, 0.20)
-    if name == "conifer":
-        green = ((0.25, 0.38, 0.22), (0.20, 0.34, 0.24), (0.30, 0.40, 0.20))[variant]
-        c.paint(c.box(-0.06, 0.06, 0, 0.2), bark)
-        for i in range(9):
-            low, top = 0.08 + i * 0.088, 0.40 + i * 0.075
-            wide = 0.86 * (1 - i / 10.5) * (0.9 + 0.2 * float(_uniform(g, 0, 1)))
-            lean = 0.06 * float(_uniform(g, -1, 1))
-            jag = 0.05 * (x * (17 + i) + 3 * i + variant).sin() * wide
-            t = ((top - y) / (top - low)).clamp(0, 1)
-            cone = torch.maximum(
-                (x - lean).abs() - wide * t - jag * t, low + 0.06 * (x.abs() / wide).square() * -1 - y + jag
-            )
-            c.paint(
-                c.inside(cone) * c.inside(y - top),
-                green,
-                (0.62 + 0.45 * x / max(wide, 0.1) - 0.45 * t + 0.25).clamp(0.15, 1.25),
-            )
-    elif name == "broadleaf":
-        green = ((0.40, 0.48, 0.20), (0.34, 0.46, 0.22), (0.52, 0.49, 0.20))[variant]
-        c.paint(c.box(-0.06, 0.06, 0, 0.5), bark)
-        c.leaves(110, 0, 0.62, 0.76, 0.30, 0.085, green)
-    elif name == "trunk":
-        c.paint(c.box(-0.10, 0.10, 0, 0.9), bark, (0.75 + 3.5 * x).clamp(0.3, 1.3))
-        c.leaves(70, 0, 0.75, 0.8, 0.2, 0.07, (0.30, 0.42, 0.18))
-        c.leaves(14, 0.25, 0.45, 0.35, 0.06, 0.04, (0.30, 0.42, 0.18))
-    elif name == "bush":
-        c.leaves(70, 0, 0.42, 0.72, 0.40, 0.16, ((0.36, 0.45, 0.20), (0.46, 0.46, 0.22))[variant])
-    elif name == "sage":
-        c.leaves(60, 0, 0.36, 0.72, 0.36, 0.15, ((0.56, 0.56, 0.42), (0.62, 0.55, 0.36))[variant])
-    elif name == "grass":
-        for _ in range(70):
-            root, tip, tall = (
-                _uniform(g, -0.8, 0.8).item(),
-                _uniform(g, -0.16, 0.16).item(),
-                _uniform(g, 0.45, 1.0).item(),
-            )
-            part = c.near(root - 0.2, root + 0.2, 0, tall)
-            t = (part.y / tall).clamp(0, 1)
-            blade = (
-                c.inside((part.x - root - tip * t * t).abs() - 0.035 * (1 - t))
-                * c.inside(part.y - tall)
-                * c.inside(-part.y)
-            )
-            part.paint(blade, ((0.72, 0.66, 0.36), (0.56, 0.60, 0.28))[variant], 0.5 + 0.6 * t)
-    elif name == "cactus":
-        green = (0.38, 0.48, 0.28)
-        arms = ((-0.62, 0.40, 0.72), (0.58, 0.30, 0.62)) if variant == 0 else ((0.60, 0.45, 0.85), (-0.55, 0.28, 0.5))
-        for ax, ay, at in arms:
-            c.paint(c.box(min(ax, 0), max(ax, 0), ay, ay + 0.075), green, 0.7)
-            c.paint(
-                torch.maximum(c.box(ax - 0.12, ax + 0.12, ay, at), c.disc(ax, at, 0.12, 0.05)),
-                green,
-                (0.8 + 2.5 * (x - ax)).clamp(0.45, 1.2),
-            )
-        c.paint(
-            torch.maximum(c.box(-0.17, 0.17, 0, 0.93), c.disc(0, 0.93, 0.17, 0.07)),
-            green,
-            (0.8 + 1.9 * x + 0.08 * (60 * x).sin()).clamp(0.4, 1.25),
-        )
-    elif name in ("rock", "cliff", "mesa"):
-        tint = {"rock": (0.58, 0.54, 0.50), "cliff": (0.56, 0.51, 0.46), "mesa": (0.74, 0.50, 0.36)}[name]
-        rough = F.interpolate(_noise(g, 48, 48, 1.3).float()[None, None], size=x.shape, mode="bicubic")[0, 0]
-        edge = 0.09 * (x * 5 + variant).sin() + 0.05 * (x * 13 + 2 * variant).sin() + 0.03 * (x * 31).sin()
-        skyline = 0.80 * (1 - x.abs() ** (6 if name == "mesa" else 2.4)).clamp_min(0) + edge * (1 - x.abs())
-        facet = 0.75 + 0.45 * x + 0.16 * rough + 0.2 * (y - 0.4)
-        if name == "mesa":
-            facet = facet - 0.1 * (y * 38 + rough).sin()
-        c.paint(c.inside((y - skyline) * 0.7) * c.inside(-y), tint, facet.clamp(0.2, 1.35))
-    elif name == "barn":
-        c.paint(c.box(-0.75, 0.75, 0, 0.55), (0.60, 0.22, 0.18), (0.8 + 0.08 * (x * 50).sin()))
-        c.paint(
-            c.inside((x.abs() - 0.85 + (y - 0.5) * 1.6) * 0.5) * c.inside(0.52 - y) * c.inside(y - 0.95),
-            (0.52, 0.50, 0.50),
-        )
-        c.paint(c.box(-0.22, 0.22, 0, 0.38), (0.88, 0.84, 0.78))
-        c.paint(c.box(-0.18, 0.18, 0, 0.34), (0.42, 0.16, 0.14))
-    elif name == "pole":
-        c.paint(c.box(-0.09, 0.09, 0, 1.0), (0.42, 0.33, 0.26), (0.8 + 4 * x).clamp(0.4, 1.2))
-        for bar in (0.93, 0.82):
-            c.paint(c.box(-0.9, 0.9, bar - 0.011, bar + 0.011), (0.40, 0.32, 0.26))
-    elif name == "post":
-        c.paint(c.box(-0.45, 0.45, 0, 0.98), (0.93, 0.93, 0.92))
-        c.paint(c.box(-0.45, 0.45, 0.68, 0.86), (0.12, 0.12, 0.12))
-        c.paint(c.box(-0.25, 0.25, 0.71, 0.83), (0.95, 0.42, 0.12))
-    elif name == "sign":
-        for leg in (-0.5, 0.5):
-            c.paint(c.box(leg - 0.03, leg + 0.03, 0, 0.55), (0.55, 0.56, 0.57))
-        c.paint(c.box(-0.96, 0.96, 0.48, 0.99), (0.95, 0.95, 0.95))
-        c.paint(c.box(-0.92, 0.92, 0.50, 0.97), (0.05, 0.42, 0.28))
-        for row, (a, b) in ((0.84, (-0.75, 0.45)), (0.64, (-0.75, 0.1))):
-            c.paint(c.box(a, b, row - 0.05, row + 0.05), (0.92, 0.94, 0.92))
-    elif name == "diamond":
-        c.paint(c.box(-0.08, 0.08, 0, 0.6), (0.55, 0.56, 0.57))
-        rhomb = x.abs() * 0.25 + (y - 0.74).abs()
-        c.paint(c.inside(rhomb - 0.245), (0.10, 0.10, 0.10))
-        c.paint(c.inside(rhomb - 0.215), (0.98, 0.78, 0.10))
-        c.paint(c.box(-0.10, 0.10, 0.66, 0.84), (0.10, 0.10, 0.10))
-    else:
-        _draw_vehicle(c, name, variant)
-    return c.image
-
-
-def _draw_vehicle(c: _Canvas, name: str, variant: int) -> None:
-    x, y = c.x, c.y
-    body = ((0.90, 0.90, 0.90), (0.72, 0.14, 0.12), (0.20, 0.30, 0.48))[variant]
-    dark, glass = (0.08, 0.08, 0.09), (0.26, 0.32, 0.38)
-    wide = 0.84
-    c.paint(c.box(-wide, -wide + 0.26, 0, 0.3) + c.box(wide - 0.26, wide, 0, 0.3), dark)
-    if name == "truck":
-        c.paint(c.box(-wide, wide, 0.16, 0.99), (0.88, 0.88, 0.86), 0.85 + 0.2 * x)
-        c.paint(c.box(-0.7, 0.7, 0.14, 0.62), (0.72, 0.30, 0.14), 0.9 + 0.2 * x)
-        c.paint(c.box(-0.62, 0.62, 0.36, 0.57), glass, 0.6 + y)
-        c.paint(c.box(-0.36, 0.36, 0.16, 0.28), dark)
-        lamps, lamp, height = 3.0, (1.0, 0.96, 0.84), 0.2
-    else:
-        roof = (x / (0.66 - 0.5 * (y - 0.55).clamp_min(0) ** 1.2)).abs() - 1
-        c.paint(
-            c.inside(torch.maximum(roof * 0.6, torch.maximum(y - 0.95, 0.4 - y))),
-            body,
-            0.8 + 0.25 * x + 0.3 * (y - 0.6),
-        )
-        c.paint(
-            c.inside(torch.maximum((roof + 0.16) * 0.6, torch.maximum(y - 0.88, 0.58 - y))),
-            glass,
-            0.5 + 1.2 * (y - 0.5) + 0.3 * x,
-        )
-        c.paint(
-            torch.maximum(c.box(-wide, wide, 0.16, 0.5), c.disc(0, 0.5, wide, 0.1)),
-            body,
-            0.72 + 0.2 * x + 0.5 * (y - 0.3),
-        )
-        c.paint(c.box(-wide, wide, 0.13, 0.2), dark)
-        if name == "rear":
-            c.paint(c.box(-0.22, 0.22, 0.30, 0.38), (0.95, 0.92, 0.75))
-            lamps, lamp, height = 1.8, (1.0, 0.12, 0.08), 0.42
-        else:
-            c.paint(c.box(-0.46, 0.46, 0.26, 0.38), dark)
-            lamps, lamp, height = 3.0, (1.0, 0.96, 0.84), 0.38
-    for side in (-0.66, 0.66):
-        c.paint(c.disc(side, height, 0.13, 0.06), lamp, lamps)
-
-
-@lru_cache(maxsize=4)
-def _atlas(device: str) -> Tensor:
-    """All sprites in all sizes, [1, 4, rows, ATLAS] premultiplied: a column of squares, smaller and smaller ones."""
-    squares = torch.stack([_draw(name, v) for name, (variants, _) in SPRITES.items() for v in range(variants)])
-    columns = []
-    for _ in range(LEVELS):
-        squares = F.avg_pool2d(squares, 2)
-        column = squares.transpose(0, 1).flatten(1, 2)
-        columns.append(F.pad(column, (0, ATLAS - column.shape[-1])))
-    return torch.cat(columns, dim=1)[None].contiguous().to(device)
 
 
 # --- a drive ----------------------------------------------------------------------------------------------------------
@@ -353,7 +100,7 @@ TEXTURE = (512, 128)  # texels along and across the road
 def _streaks(g: torch.Generator, power: float, low: float, levels: int = 4) -> Tensor:
     """A ground texture as running sums along the road, so that any stretch averages by two look-ups; blurred across
     for each level. [levels, 512 + 1, 128]."""
-    noise = _noise(g, *TEXTURE, power, low)
+    noise = fractal_noise(g, *TEXTURE, power, low)
     noise = noise - noise.mean(dim=0)  # each column sums to 0: the running sum is periodic
     out = []
     for level in range(levels):
@@ -374,26 +121,25 @@ class _Drive:
         self.H, self.W = size
         self.device, self.frames = device, frames
         self.focal = 0.86 * self.W
-        g = _generator("drive", seed, index)
-        deal = torch.randperm(4, generator=_generator("deal", seed)).tolist()
-        hours = torch.randperm(4, generator=_generator("hours", seed)).tolist()
+        g = generator("drive", seed, index)
+        deal = torch.randperm(4, generator=generator("deal", seed)).tolist()
+        hours = torch.randperm(4, generator=generator("hours", seed)).tolist()
         names = list(BIOMES)
         # dealt so that the fifth drive joins two biomes seen before in other company
-        first = deal[index % 4]
-        second = deal[(index + 1 + (index // 4) % 3) % 4]
+        first, second = deal[index % 4], deal[(index + 1 + (index // 4) % 3) % 4]
         self.biomes = BIOMES[names[first]], BIOMES[names[second]]
         t = torch.arange(frames, dtype=torch.float64)
         along = t / max(frames - 1, 1)
 
         # the path: speed, curves, hills, a hand that corrects, a vehicle that shakes
-        pace = _uniform(g, 1.35, 1.9).item()
-        speed = pace * (1 + 0.16 * (t / 47 + _uniform(g, 0, 6)).sin() + 0.06 * (t / 13 + _uniform(g, 0, 6)).sin())
+        pace = uniform(g, 1.35, 1.9).item()
+        speed = pace * (1 + 0.16 * (t / 47 + uniform(g, 0, 6)).sin() + 0.06 * (t / 13 + uniform(g, 0, 6)).sin())
         self.s = 100 + speed.cumsum(0)
         self.curves = self._wave_table(g, [(9, 420), (4, 210), (1.2, 110)])
         self.hills = self._wave_table(g, [(3.0, 330), (1.1, 150), (0.25, 60)])
-        self.lane = _uniform(g, 1.6, 1.9) + 0.18 * (t / 29 + _uniform(g, 0, 6)).sin()
+        self.lane = uniform(g, 1.6, 1.9) + 0.18 * (t / 29 + uniform(g, 0, 6)).sin()
         shake = self._wave_table(g, [(1, 31), (1, 17), (0.9, 10.3), (0.7, 7.3)])
-        rough = _uniform(g, 0.7, 1.2)
+        rough = uniform(g, 0.7, 1.2)
         pitch = 0.0022 * rough * _waves(t, shake) + 0.8 * _waves(self.s, self.hills, slope=True)
         self.yaw = 0.0022 * rough * _waves(t + 500, shake) + _waves(self.s + 8, self.curves, slope=True)
         self.horizon = self.H * 0.47 + self.focal * pitch
@@ -406,9 +152,8 @@ class _Drive:
         rows = (torch.arange(2 * self.H + 1, dtype=torch.float64) / 2).expand(frames, -1).contiguous()
         hit = torch.searchsorted(-self.crest, -rows).clamp(1, len(DEPTHS) - 1)
         y0, y1 = y.gather(1, hit - 1), y.gather(1, hit)
-        nearness = torch.lerp(
-            1 / DEPTHS[hit - 1], 1 / DEPTHS[hit], ((y0 - rows) / (y0 - y1).clamp_min(1e-9)).clamp(0, 1)
-        )
+        between = ((y0 - rows) / (y0 - y1).clamp_min(1e-9)).clamp(0, 1)
+        nearness = torch.lerp(1 / DEPTHS[hit - 1], 1 / DEPTHS[hit], between)
         z = 1 / torch.maximum(nearness, 1 / DEPTHS[y.argmin(dim=1)][:, None])
         self.z, near, far = z[:, 1::2], z[:, 2::2], z[:, :-1:2]  # [T, H]
         self.bend = self._bend(self.z)
@@ -417,17 +162,12 @@ class _Drive:
 
         # light and weather
         hour = hours[index % 4] + 0.15 + (0.7 * along + 0.3 * index / 4 % 0.3 if index % 2 == 0 else 0.85 - 0.7 * along)
-        keys = torch.stack(
-            [
-                torch.cat([_linear(k[0]), _linear(k[1]), torch.tensor(k[2]), torch.tensor(k[3]), torch.tensor([k[4]])])
-                for k in DAY
-            ]
-        )
+        keys = torch.stack([torch.cat([*map(_linear, k[:2]), *map(torch.tensor, (*k[2:4], [k[4]]))]) for k in DAY])
         low = hour.floor().long().clamp(0, len(DAY) - 2)
         day = torch.lerp(keys[low], keys[low + 1], (hour - low)[:, None])  # [T, 13]
         weather = int(torch.randint(0, 4, (1,), generator=g))  # clear, clouds, haze, rain
         self.cloudy = (0.25, 0.7, 0.4, 0.9)[weather]
-        spell = _smooth(1.5 - 3 * (along - _uniform(g, 0.3, 0.7)).abs())  # it comes and goes
+        spell = _smooth(1.5 - 3 * (along - uniform(g, 0.3, 0.7)).abs())  # it comes and goes
         self.rain = spell if weather == 3 else 0 * spell
         over = (0.75 * self.rain + (0.25 * spell if weather == 2 else 0))[:, None]
         zenith, horizon, sun, ambient = day[:, 0:3], day[:, 3:6], day[:, 6:9], day[:, 9:12]
@@ -435,14 +175,12 @@ class _Drive:
         self.zenith, self.haze = torch.lerp(zenith, grey * 0.8, over), torch.lerp(horizon, grey, over)
         self.sun, self.ambient = sun * (1 - 0.85 * over), ambient * (1 + 0.25 * over)
         self.thick = 1 / 1100 + over[:, 0] / 210 + (spell / 170 if weather == 2 else 0)
-        side = 1 if torch.rand(1, generator=g) < 0.5 else -1
-        self.sun_at = side * _uniform(g, 0.15, 0.55), day[:, 12]
-        self.side = side
+        self.side = 1 if torch.rand(1, generator=g) < 0.5 else -1
+        self.sun_at = self.side * uniform(g, 0.15, 0.55), day[:, 12]
 
         # textures
         self.fine, self.coarse = self._float(_streaks(g, 0.5, 4)), self._float(_streaks(g, 1.0, 2))
-        clouds = _noise(g, 128, 512, 1.5, 3)
-        self.clouds = self._float(clouds)[None, None]
+        self.clouds = self._float(fractal_noise(g, 128, 512, 1.5, 3))[None, None]
         self.ridges = self._float(self._draw_ridges(g))
         self._place(random.Random(repr((seed, index))))
 
@@ -452,8 +190,8 @@ class _Drive:
     @staticmethod
     def _wave_table(g: torch.Generator, waves: list[tuple[float, float]]) -> Tensor:
         table = torch.tensor([(a, p, 0) for a, p in waves], dtype=torch.float64)
-        table[:, :2] *= _uniform(g, 0.75, 1.25, len(waves), 2)
-        table[:, 2] = _uniform(g, 0, 2 * math.pi, len(waves))
+        table[:, :2] *= uniform(g, 0.75, 1.25, len(waves), 2)
+        table[:, 2] = uniform(g, 0, 2 * math.pi, len(waves))
         return table
 
     def _bend(self, z: Tensor) -> Tensor:
@@ -470,7 +208,7 @@ class _Drive:
         out = []
         for biome in self.biomes:
             for i, rise in enumerate(biome.rise):
-                noise = _noise(g, 8, 1024, (1.5, 1.25, 0.9)[i], 2)[0]
+                noise = fractal_noise(g, 8, 1024, (1.5, 1.25, 0.9)[i], 2)[0]
                 if biome.earth[0] > 0.78 and i == 1:  # mesas stand on steps
                     noise = (noise * 2.2).tanh() * 0.8 + 0.1 * noise
                 out.append(rise * (0.62 + 0.36 * noise).clamp_min(0.05))
@@ -484,7 +222,7 @@ class _Drive:
         def add(s: float, u: float, name: str, height: float) -> None:
             variants, aspect = SPRITES[name]
             variant = g.randrange(variants)
-            rows.append((s, u, height, _first(name) + variant, height * aspect))
+            rows.append((s, u, height, FIRST[name] + variant, height * aspect))
 
         turn = self._turn(torch.arange(0, end + 20, dtype=torch.float64)).tolist()
         for side in (-1, 1):
@@ -547,16 +285,15 @@ class _Drive:
         self.frame = frame
         self.box = torch.stack([x0, y0, x1 - x0, (y1 - y0).clamp_min(0)], 1).long()
         # from pixels to the atlas, in grid_sample's coordinates −1 … 1
-        kinds, side = sum(v for v, _ in SPRITES.values()), ATLAS / 2.0**level
-        base = kinds * ATLAS * 2 * (1 - 0.5**level) + kind[thing] * side
-        tall = kinds * ATLAS * 2 * (1 - 0.5**LEVELS)
+        side = ATLAS / 2.0**level
+        base = KINDS * ATLAS * 2 * (1 - 0.5**level) + kind[thing] * side
+        self.tall = KINDS * ATLAS * 2 * (1 - 0.5**LEVELS)
         sx, sy = side / (right - left), side / (down - up)
         if self.side < 0:  # the sprites are lit from the right: mirrored where the sun stands left
             sx, left = -sx, right
         row0, column0 = (y0 + 0.5 - up) * sy, (x0 + 0.5 - left) * sx
         self.view = torch.stack([column0 * 2 / ATLAS - 1, sx * 2 / ATLAS, (side - 0.5) * 2 / ATLAS - 1,
                                  row0, sy, side, base, fade, clip - y0, fog], 1)  # fmt: skip
-        self.tall = tall
 
     # --- painting -----------------------------------------------------------------------------------------------------
 
@@ -572,8 +309,8 @@ class _Drive:
         pick = slice(a, b)
         low = min(max(math.ceil(float(self.top[pick].max())), 1), self.H)  # the lowest row that shows sky
         high = min(max(math.floor(float(self.top[pick].min())), 0), self.H - 1)
-        light = [v[pick] for v in (self.zenith, self.haze, self.sun, self.ambient)]
-        sky = self._backdrop(pick, low, *light)
+        zenith, *light = (self._float(v[pick]) for v in (self.zenith, self.haze, self.sun, self.ambient))
+        sky = self._backdrop(pick, low, zenith, *light)
         ground = self._ground(pick, high, *light)
         cover = self._float((torch.arange(high, low) + 1 - self.top[pick, None]).clamp(0, 1))[:, None, :, None]
         sky[:, :, high:].lerp_(ground[:, :, : low - high], cover)
@@ -581,14 +318,10 @@ class _Drive:
         planes[:, :3, :low] = sky
         planes[:, :3, low:] = ground[:, :, low - high :]
 
-    def _azimuth(self, pick: slice) -> Tensor:
-        """Where each column looks, in radians from where the road began, [C, W]."""
-        x = (torch.arange(self.W, dtype=torch.float64) + 0.5 - self.W / 2) / self.focal
-        return self._float(x + self.yaw[pick, None])
-
     def _backdrop(self, pick: slice, rows: int, zenith: Tensor, haze: Tensor, sun: Tensor, ambient: Tensor) -> Tensor:
-        zenith, haze, sun, ambient = (self._float(v) for v in (zenith, haze, sun, ambient))
-        azimuth = self._azimuth(pick)
+        """Sky and ridges down to a row, float [C, 3, rows, W]; light as [C, 3] each."""
+        x = (torch.arange(self.W, dtype=torch.float64) + 0.5 - self.W / 2) / self.focal
+        azimuth = self._float(x + self.yaw[pick, None])  # where each column looks, from where the road began, [C, W]
         y = torch.arange(rows, dtype=torch.float64) + 0.5
         elevation = self._float((self.horizon[pick, None] - y) / self.focal)  # [C, R]
         thin = (1 - (-3.6 * elevation.clamp_min(0)).exp())[:, None, :, None]
@@ -599,12 +332,8 @@ class _Drive:
         glow = (0.9 * (-7 * away).exp() + ((0.035 - away) * self.focal * 0.7 + 0.5).clamp(0, 1) * 3)[:, None]
         # clouds lie on a plane: closer together towards the horizon
         height = 1 / (elevation.clamp_min(0) + 0.10)
-        grid = torch.stack(
-            torch.broadcast_tensors(
-                (azimuth / SPREAD)[:, None, :] * (0.75 + 0.25 * 0.1 * height[:, :, None]), (height / 5 - 1)[:, :, None]
-            ),
-            dim=-1,
-        )
+        across = (azimuth / SPREAD)[:, None, :] * (0.75 + 0.25 * 0.1 * height[:, :, None])
+        grid = torch.stack(torch.broadcast_tensors(across, (height / 5 - 1)[:, :, None]), dim=-1)
         cloud = F.grid_sample(self.clouds, grid.flatten(0, 1)[None], align_corners=False, padding_mode="border")
         cloud = cloud.view(len(azimuth), 1, rows, self.W)
         cloud = ((cloud - 1.3 + 1.9 * self.cloudy) * 0.55).clamp(0, 1) * (elevation * 9).clamp(0, 1)[:, None, :, None]
@@ -632,22 +361,19 @@ class _Drive:
                 white = ((elevation[:, :, None] - 0.13 + lean[:, None, :] * 2) * 40).clamp(0, 1) * snow[:, None, None]
                 colour = torch.lerp(colour, torch.full_like(colour, 0.85), white[:, None])
             lit = colour * (ambient[:, :, None, None] + sun[:, :, None, None] * 0.75 * facing)
-            veil = self._float(1 - (-self.thick[pick] * (1500, 800, 350)[i]).exp() * (0.9, 0.95, 1)[i])[
-                :, None, None, None
-            ]
-            sky = torch.lerp(sky, torch.lerp(lit, haze[:, :, None, None], veil), cover)
+            veil = self._float(1 - (-self.thick[pick] * (1500, 800, 350)[i]).exp() * (0.9, 0.95, 1)[i])
+            sky = torch.lerp(sky, torch.lerp(lit, haze[:, :, None, None], veil[:, None, None, None]), cover)
         return sky
 
     def _along(self, table: Tensor, cell: float, pick: slice, rows: slice) -> Tensor:
         """Mean of a texture over the stretch of road each row shows, [C, R, 128]."""
-        per_row = TEXTURE[0]
         level = (self.z[pick, rows] / self.focal / cell).log2().round().clamp(0, len(table) - 1).long()
         flat = table.view(-1, TEXTURE[1])
         ends = []
         for end in (self.begin, self.end):
             place = end[pick, rows] / cell
             whole = place.floor()
-            index = (level * (per_row + 1) + whole.long() % per_row).to(self.device)
+            index = (level * (TEXTURE[0] + 1) + whole.long() % TEXTURE[0]).to(self.device)
             part = self._float(place - whole)[..., None]
             ends.append(torch.lerp(flat[index], flat[index + 1], part))
         return (ends[1] - ends[0]) * self._float(cell / (self.end - self.begin)[pick, rows])[..., None]
@@ -655,18 +381,16 @@ class _Drive:
     def _across(self, lines: Tensor, u: Tensor, cell: float) -> Tensor:
         place = u / cell
         left = place.floor()
-        index = left.long()
-        mask = TEXTURE[1] - 1
+        index, mask = left.long(), TEXTURE[1] - 1
         return torch.lerp(lines.gather(2, index & mask), lines.gather(2, (index + 1) & mask), place - left)
 
-    def _ground(self, pick: slice, high: int, zenith: Tensor, haze: Tensor, sun: Tensor, ambient: Tensor) -> Tensor:
-        haze, sun, ambient = (self._float(v) for v in (haze, sun, ambient))
+    def _ground(self, pick: slice, high: int, haze: Tensor, sun: Tensor, ambient: Tensor) -> Tensor:
+        """The road and what lies beside it from a row down, float [C, 3, H − high, W]."""
         rows = slice(high, self.H)
         z = self.z[pick, rows]
         x = (torch.arange(self.W, dtype=torch.float32, device=self.device) + 0.5 - self.W / 2) / self.focal
-        u = (
-            x * self._float(z)[..., None] + self._float(self.lane[pick, None] - self.bend[pick, rows])[..., None]
-        )  # [C, R, W]
+        aside = self._float(self.lane[pick, None] - self.bend[pick, rows])
+        u = x * self._float(z)[..., None] + aside[..., None]  # [C, R, W]
         fine = self._across(self._along(self.fine, FINE, pick, rows), u, FINE)
         coarse = self._across(self._along(self.coarse, COARSE, pick, rows), u, COARSE)
 
@@ -689,10 +413,8 @@ class _Drive:
             return self._float((total(end) - total(begin)) / (end - begin))[..., None]
 
         share = self._float(self._turn(self.s[pick, None] + z))[:, None, :, None]
-        ea, eb, ca, cb = (
-            self._float(_linear(c))[:, None, None]
-            for c in (self.biomes[0].earth, self.biomes[1].earth, self.biomes[0].cover, self.biomes[1].cover)
-        )
+        one, two = self.biomes
+        ea, eb, ca, cb = (self._float(_linear(c))[:, None, None] for c in (one.earth, two.earth, one.cover, two.cover))
         patch = (0.5 + 0.34 * coarse + 0.30 * fine).clamp(0, 1)[:, None]
         colour = torch.lerp(torch.lerp(ea, eb, share), torch.lerp(ca, cb, share), patch)  # [C, 3, R, W]
         gravel = self._float(_linear((0.56, 0.51, 0.45)))[:, None, None]
@@ -703,15 +425,14 @@ class _Drive:
         tracks = (1 - ((off - 1.8).abs() - 0.8).abs() * 1.6).clamp_min(0)
         asphalt = (0.115 + 0.014 * coarse + 0.016 * fine - 0.018 * tracks) * (1 - 0.4 * wet)
         road = ((4.05 - off) * edge(4.0) + 0.5).clamp(0, 1)[:, None]
-        colour = torch.lerp(
-            colour, asphalt[:, None] * self._float(torch.tensor([0.98, 1.0, 1.04]))[:, None, None], road
-        )
+        tint = self._float(torch.tensor([0.98, 1.0, 1.04]))[:, None, None]
+        colour = torch.lerp(colour, asphalt[:, None] * tint, road)
         lines = torch.maximum(stripe(-3.6, 0.09), stripe(3.6, 0.09))
         colour = torch.lerp(colour, torch.tensor(0.72, device=self.device), (lines * (0.85 + 0.1 * fine))[:, None])
         yellow = self._float(_linear((0.93, 0.72, 0.20)))[:, None, None]
         colour = torch.lerp(colour, yellow, (stripe(0, 0.10) * dashes(10, 4))[:, None])
         # sun and shade
-        shade = self._float(self.biomes[0].shade + share * (self.biomes[1].shade - self.biomes[0].shade)).squeeze(1)
+        shade = self._float(one.shade + share * (two.shade - one.shade)).squeeze(1)
         dapple = ((coarse * 0.9 + fine * 0.5 + 0.15) * 1.6).clamp(0, 1) * shade
         sunlit = sun[:, :, None, None] * 0.75 * (1 - dapple)[:, None]
         colour = colour * (ambient[:, :, None, None] + sunlit)
@@ -740,33 +461,21 @@ class _Drive:
         down = torch.arange(len(thing)) - (box[:, 3].cumsum(0) - box[:, 3])[thing]
         wide = box[thing, 2]
         start = wide.cumsum(0) - wide
-        row = (
-            (row0[thing] + down * sy[thing]).clamp_min(0.5).minimum(side[thing] - 0.5) + base[thing]
-        ) * 2 / self.tall - 1
+        row = (row0[thing] + down * sy[thing]).clamp_min(0.5).minimum(side[thing] - 0.5)
+        row = (row + base[thing]) * 2 / self.tall - 1
         solid = fade[thing] * (clip[thing] - down).clamp(0, 1)
-        light = (self.ambient + 0.8 * self.sun)[frame] * (1 - fog)[:, None]
-        veil = self.haze[frame] * fog[:, None]
+        light = ((self.ambient + 0.8 * self.sun)[frame] * (1 - fog)[:, None])[thing] * solid[:, None]
+        veil = (self.haze[frame] * fog[:, None])[thing] * solid[:, None]
         at = ((frame - a)[thing] * self.H + box[thing, 1] + down) * self.W + box[thing, 0] - start
-        values = torch.stack(
-            [
-                column0[thing],
-                sx[thing],
-                edge[thing],
-                row,
-                solid,
-                *(light[thing] * solid[:, None]).T,
-                *(veil[thing] * solid[:, None]).T,
-            ]
-        )
+        values = torch.stack([column0[thing], sx[thing], edge[thing], row, solid, *light.T, *veil.T])
         values = self._float(values)  # [11, rows]
         line = torch.repeat_interleave(wide.to(self.device))
         column0, sx, edge, row, solid, r, g, b, hr, hg, hb = (v.index_select(0, line) for v in values)
         here = torch.arange(len(line), device=self.device)
         column = torch.addcmul(column0, sx, (here - start.to(self.device).index_select(0, line)).float())
         grid = torch.stack([column.clamp_min(1 / ATLAS - 1).minimum(edge), row], dim=1)[None, None]
-        red, green, blue, alpha = F.grid_sample(
-            _atlas(str(self.device)), grid, padding_mode="border", align_corners=False
-        )[0, :, 0]
+        texels = F.grid_sample(atlas(str(self.device)), grid, padding_mode="border", align_corners=False)
+        red, green, blue, alpha = texels[0, :, 0]
         keep = 1 - alpha * solid
         paint = torch.stack([red * r + alpha * hr, green * g + alpha * hg, blue * b + alpha * hb, keep], dim=1)
         keep = torch.stack([keep, keep, keep, keep], dim=1)
@@ -776,9 +485,8 @@ class _Drive:
         for begin, end in zip([0, *cuts], [*cuts, len(line)]):
             if end > begin:
                 part = here[begin:end]
-                image.index_copy_(
-                    0, part, torch.addcmul(paint[begin:end], image.index_select(0, part), keep[begin:end])
-                )
+                below = image.index_select(0, part)
+                image.index_copy_(0, part, torch.addcmul(paint[begin:end], below, keep[begin:end]))
 
 
 def render(
@@ -798,7 +506,7 @@ def render(
     device = torch.device(device)
     step = chunk or (30 if device.type == "cpu" else 50)
     film = torch.empty(drives * frames, 3, *size, dtype=torch.uint8, device=device)
-    _atlas(str(device))
+    atlas(str(device))
 
     @torch.inference_mode()
     def work(index: int) -> None:
@@ -814,11 +522,11 @@ def render(
     workers = min(threads, drives, 4) if device.type == "cpu" else 1
     ready = Barrier(workers + 1)
 
-    def alone() -> None:
+    def one_thread() -> None:
         torch.set_num_threads(1)
         ready.wait()
 
-    with ThreadPoolExecutor(workers, initializer=alone) as pool:
+    with ThreadPoolExecutor(workers, initializer=one_thread) as pool:
         jobs = [pool.submit(work, index) for index in range(drives)]
         ready.wait()
         torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,7 @@ def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: boo
 
     _, _, tail = source.partition(":")
     if tail and not (tail.isdecimal() and len(tail) < 19):
-        raise RoadtripError(f"{source!r} is no scenery; write scenery, or scenery:7 for seed 7.")
+        raise RoadtripError(f"{source!r} is not scenery; write scenery, or scenery:7 for seed 7.")
     seed = int(tail or 0)
     name = f"scenery:{seed}" if seed else "scenery"  # one name a road: it is kept under its first
     fingerprint = scenery.fingerprint(seed, size)
@@ -124,12 +125,8 @@ def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: boo
 
 
 def _join(films: list[Film]) -> Film:
-    """Several films as one, a cut between them. Their own gap holds where they agree."""
-    sizes = {film.size for film in films}
-    assert len(sizes) == 1
-    offsets = [0]
-    for film in films:
-        offsets.append(offsets[-1] + len(film.frames))
+    """Several films of one size as one, a cut between them; it has their gap and rate where they agree."""
+    offsets = [*accumulate((len(film.frames) for film in films), initial=0)]
     cuts = {offset + c for film, offset in zip(films, offsets) for c in film.cuts} | set(offsets[1:-1])
     rates, gaps = {film.fps for film in films}, {film.gap for film in films}
     return Film(
@@ -162,7 +159,7 @@ def _resized(film: Film, size: tuple[int, int]) -> Film:
 
 
 def _listing(path: Path) -> list[Any]:
-    """What tells one state of a source from another without reading it."""
+    """Path, sizes and times of a source's files: they tell its states apart without reading it."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     facts = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
     return [str(path.resolve()), facts]
@@ -171,7 +168,7 @@ def _listing(path: Path) -> list[Any]:
 def _cached(
     key: list[Any], size: tuple[int, int], make: Callable[[Path | None], Film], report: Report, cache: bool
 ) -> Film:
-    """What `make` makes, or what it made before of the same key and size."""
+    """The film that `make` made before of the same key and size, or makes now, given a folder for an unfinished one."""
     if not cache:
         return make(None)
     home = Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
@@ -181,7 +178,7 @@ def _cached(
     if film:
         return film
     with _locked(file, report):
-        film = _kept(file)  # made by whoever was waited for
+        film = _kept(file)  # made by the import that was waited for
         if film:
             return film
         unfinished = file.with_suffix(".unfinished")
@@ -247,8 +244,8 @@ def _lock(folder: Path, digest: str) -> BaseFileLock:
 
 @contextmanager
 def _locked(file: Path, report: Report) -> Iterator[None]:
-    """One import of a film at a time, whichever threads and processes want it: two would write to the same unfinished
-    folder. Where nothing can be written there is none, and nothing to wait for."""
+    """Lets one import of a film run at a time, over all threads and processes: two would write to the same unfinished
+    folder. Where no lock can be written there is no folder to share either, and nothing to wait for."""
     from filelock import Timeout
 
     lock, writable = _lock(file.parent, file.name), True
@@ -256,7 +253,7 @@ def _locked(file: Path, report: Report) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
-        pass  # somebody has it
+        pass  # another import holds it
     except (OSError, NotImplementedError):
         writable = False
     while writable and not lock.is_locked:

@@ -27,19 +27,11 @@ from torch import Tensor
 from .atomic import whole_file
 from .checkpoint import save, versions
 from .errors import RoadtripError
+from .evaluation import N_STARTS, baselines, film_windows, multiplier
 from .film import Film, evenly_spaced
-from .measure import (
-    MIN_WINDOW,
-    N_STARTS,
-    Oscillation,
-    baselines,
-    film_windows,
-    median_oscillation,
-    multiplier,
-    oscillation,
-    psnr,
-)
+from .frames import psnr
 from .model import NextFrame
+from .oscillation import MIN_WINDOW, Oscillation, median_oscillation, oscillation
 from .recipes import RECIPES, Recipe, parse_values
 from .rollout import as_float, rollout
 from .sources import open_film
@@ -76,7 +68,7 @@ def _arms() -> dict[str, Recipe]:
         "cure-noise": replace(pair, context_noise=0.1),
         "cure-8bit": replace(pair, feedback="8-bit"),
         "cure-detached": replace(pair, feedback="detached"),
-        "cure-r1": replace(pair, r1_weight=10.0),
+        "cure-r1": replace(pair, r1_weight=1.0),
         "cure-spectral": replace(pair, spectral=True),
         "cure-lstm": replace(pair, bottleneck="lstm", depth=3),
         "cure-pingpong": replace(pair, pingpong_weight=pair.l1_weight / 2),

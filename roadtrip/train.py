@@ -1,6 +1,6 @@
 """train: a recipe and a film in, a stream of Progress out. An app, a notebook, the command line and the tests iterate it.
 
-Knows nothing of who is watching. The training step is `Run.step`: draw, then learn, which reads from top to bottom.
+Independent of any UI. `Run.step` is one training step: a batch, the discriminator, the generator, the averaged weights.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,23 +21,22 @@ from torch.optim import Adam
 from . import checkpoint
 from .augment import augment
 from .cuda_graph import CudaGraphed
-from .discriminators import PatchDiscriminator, discriminator_loss, generator_loss, r1_penalty, windows
+from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
+from .evaluation import HELD_OUT, baselines
 from .film import Film, evenly_spaced
-from .measure import baselines, l1, psnr
+from .frames import as_float, psnr
+from .losses import discriminator_loss, generator_loss, pingpong_loss, r1_penalty, reconstruction_loss
 from .model import NextFrame
-from .optim import Muon
+from .optim import Muon, lr_share, optimizer_step, set_lr
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
-from .rollout import as_float, rollout, unroll
+from .rollout import rollout, unroll
 from .sources import open_film
 
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16
 N_EVAL_CLIPS = 4  # held-out clips whose errors are followed while training
-PLATEAU = 0.5  # share of the steps taken at the full step size; seconds become steps within it, so that the bits agree
-R1_EVERY = 8  # steps between R1 penalties, weighted up alike (lazy regularisation, Karras et al. 2020)
-LARGEST_NORM = 1.0  # of the generator's gradient, over which it is scaled down
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def train(
     steps: int | None = None,
     stop_at: int | None = None,
     seed: int = 0,
-    held_out: float = 0.2,
+    held_out: float = HELD_OUT,
     resume: Progress | str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: str = "auto",
@@ -96,7 +95,9 @@ def train(
         stop_at: the step to end after, of the `steps` that are planned; to repeat a run that was stopped early.
         seed: of weights, clips and augmentation, 0 … 2³¹ − 1.
         held_out: the share at the end of each drive that is never trained on, in [0, 0.9].
-        resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now.
+        resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now. With
+            the steps it was planned for, a resumed run equals an unbroken one; beyond the end of its plan the step size
+            rises again from where it was.
         device: CUDA where it is there, unless said otherwise.
         dtype: of convolutions: "float32", "bfloat16", or "auto" for what is faster on the device.
         preview_every: seconds between previews; they take at most a twentieth of the time.
@@ -133,6 +134,7 @@ class Batch(NamedTuple):
     noise: float [B, 1] or None, the standard deviation of the noise on what goes in.
     feedback_noise: float [B, U, 3, H, W] or None, the noise to add to generated frames that are fed back.
     order: int64 [B, U] or None, which frame the discriminator is shown in which place.
+    z: float [B, U, …] or None, what a model that samples is given for each frame, see NextFrame.latent_shape.
     """
 
     clips: Tensor
@@ -141,6 +143,7 @@ class Batch(NamedTuple):
     noise: Tensor | None
     feedback_noise: Tensor | None
     order: Tensor | None
+    z: Tensor | None
 
 
 class Run:
@@ -174,13 +177,13 @@ class Run:
         self.discriminator: PatchDiscriminator = discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.mean_frame.copy_(mean_frame(film, self.starts, recipe.clip))
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        betas = (recipe.beta1, 0.99)
+        betas = (recipe.beta1, recipe.beta2)
         weights = [p for p in self.model.parameters() if p.dim() == 4 and recipe.optimiser == "muon"]
         others = [p for p in self.model.parameters() if not any(p is w for w in weights)]
         on_gpu = device.type == "cuda"
         self.optimisers: list[torch.optim.Optimizer] = [Adam(others, recipe.lr, betas, fused=True, capturable=on_gpu)]
         if weights:
-            self.optimisers.append(Muon(weights, recipe.lr, recipe.beta1))
+            self.optimisers.append(Muon(weights, recipe.lr, recipe.beta1, recipe.muon_scale))
         self.disc_optimiser = Adam(
             self.discriminator.parameters(), recipe.disc_lr, betas, fused=True, capturable=on_gpu
         )
@@ -189,6 +192,9 @@ class Run:
             adam._warned_capturable_if_run_uncaptured = True
         self.train_step = CudaGraphed(self._train_step) if on_gpu else self._train_step
         self.step_count = 0
+        # the plan, the step at which its schedule began, and the share of the step size it rose from
+        self.planned: int | None = None
+        self.origin, self.first_share = 0, 0.0
         self.nonfinite = torch.zeros(
             (), device=device
         )  # 1 once a gradient was not a number: no sync until it is reported
@@ -198,72 +204,71 @@ class Run:
 
     def step(self, steps: int | None) -> dict[str, Tensor]:
         """One training step of a run of `steps` in all; the losses, still on the device."""
+        self._plan(steps)
+        share = self._lr_share(self.step_count)
         for _, optimiser in self._optimisers():
-            self.set_lr(optimiser, optimiser.defaults["lr"] * schedule(self.step_count, steps, self.recipe.warmup))
-        penalised = bool(self.recipe.r1_weight) and self.step_count % R1_EVERY == 0
-        losses = self.train_step(penalised, *self.sample_batch())
-        rate = 1 - min(
-            self.recipe.ema, (1 + self.step_count) / (10 + self.step_count)
-        )  # a young average forgets its beginning
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
+            set_lr(optimiser, optimiser.defaults["lr"] * share)
+        r1_due = bool(self.recipe.r1_weight) and self.step_count % self.recipe.r1_interval == 0
+        losses = self.train_step(r1_due, *self.sample_batch())
+        rate = 1 - min(self.recipe.ema, (1 + self.step_count) / (10 + self.step_count))  # a young average is short
+        with torch.no_grad():  # or every average would keep the graph of all before it
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
         self.step_count += 1
         return {name: loss.detach().clone() for name, loss in losses.items()}
 
     def sample_batch(self) -> Batch:
-        recipe = self.recipe
-        picked = torch.randint(len(self.starts), (recipe.batch,), generator=self.random)
+        recipe, random = self.recipe, self.random
+        picked = torch.randint(len(self.starts), (recipe.batch,), generator=random)
         clips = self.film.clips(self.starts[picked], recipe.clip).to(torch.float32) / 255
-        clips, f1, f2 = self._replayed(augment(clips, recipe, self.random))
+        clips, f1, f2 = self._replayed(augment(clips, recipe, random))
         noise = feedback_noise = order = None
         if recipe.context_noise:
-            noise = self._on_device(recipe.context_noise * torch.rand(recipe.batch, 1, generator=self.random))
+            noise = self._on_device(recipe.context_noise * torch.rand(recipe.batch, 1, generator=random))
             f1, f2 = (_with_noise(f, self._gaussian(f.shape), noise) for f in (f1, f2))
             feedback_noise = torch.stack([self._gaussian(f2.shape) for _ in range(recipe.unroll)], dim=1)
         if recipe.disc_shuffle:
-            order = torch.rand(recipe.batch, recipe.unroll, generator=self.random).argsort(dim=1)
-            order = self._on_device(order)
-        return Batch(clips, f1, f2, noise, feedback_noise, order)
+            order = self._on_device(torch.rand(recipe.batch, recipe.unroll, generator=random).argsort(dim=1))
+        return Batch(clips, f1, f2, noise, feedback_noise, order, self._latents())
 
-    def _train_step(self, penalised: bool, *drawn: Any) -> dict[str, Tensor]:
-        recipe, (clips, f1, f2, noise, feedback_noise, order) = self.recipe, Batch(*drawn)
-        real = clips[:, 2:]
-
+    def _train_step(self, r1_due: bool, *tensors: Any) -> dict[str, Tensor]:
+        recipe, batch = self.recipe, Batch(*tensors)
+        real = batch.clips[:, 2:]  # f3, f4, …
         with self._autocast():
-            fake = unroll(self.model, f1, f2, recipe.unroll, self._fed_back(noise, feedback_noise), noise)  # g3, g4, …
-        losses = {"l1": l1(fake, real).mean(dim=0).sum()}  # L1(f3, g3) + L1(f4, g4) + …
+            fake = unroll(self.model, batch.f1, batch.f2, recipe.unroll, self._feedback(batch), batch.noise, batch.z)
+        losses = {"l1": reconstruction_loss(fake, real)}
         total = recipe.l1_weight * losses["l1"]
 
-        if recipe.pingpong_weight:
-            end = torch.cat([f2[:, None], fake], dim=1)[:, -2:]
+        if recipe.pingpong_weight:  # driven back without noise, and told so
+            end = torch.cat([batch.f2[:, None], fake], dim=1)[:, -2:]
             with self._autocast():
-                back = unroll(self.model, end[:, 1], end[:, 0], recipe.unroll, noise=noise)
-            losses["pingpong"] = l1(back, clips.flip(1)[:, 2:]).mean(dim=0).sum()  # L1(f2, G(g4, g3)) + …
+                back = unroll(self.model, end[:, 1], end[:, 0], recipe.unroll, z=batch.z)
+            losses["pingpong"] = pingpong_loss(back, batch.clips)
             total = total + recipe.pingpong_weight * losses["pingpong"]
 
         if recipe.gan_weight:
-            losses["discriminator"] = self._disc_step(
-                self._disc_input(clips, real, order), self._disc_input(clips, fake.detach(), order), penalised
-            )
+            real_windows, fake_windows = self._windows(batch, real), self._windows(batch, fake.detach())
+            with self._autocast():
+                scores = self.discriminator(torch.cat([real_windows, fake_windows]))
+            losses["discriminator"] = discriminator_loss(recipe.gan_loss, *scores.chunk(2))
+            self._descend([self.disc_optimiser], self.discriminator, losses["discriminator"], recipe.disc_clip_norm)
+            if r1_due:
+                penalty = recipe.r1_weight * recipe.r1_interval * r1_penalty(self.discriminator, real_windows)
+                self._descend([self.disc_optimiser], self.discriminator, penalty, 0)
+
             self.discriminator.requires_grad_(False)
             with self._autocast():
-                scores = self.discriminator(self._disc_input(clips, fake, order))
+                scores = self.discriminator(self._windows(batch, fake))
             losses["generator"] = generator_loss(recipe.gan_loss, scores)
             total = total + recipe.gan_weight * losses["generator"]
             self.discriminator.requires_grad_(True)
 
-        self.optimizer_step(self.optimisers, self.model, total)
+        self._descend(self.optimisers, self.model, total, recipe.clip_norm)
         return losses
 
-    def _disc_step(self, real_windows: Tensor, fake_windows: Tensor, penalised: bool) -> Tensor:
-        recipe = self.recipe
-        with self._autocast():
-            scores = self.discriminator(torch.cat([real_windows, fake_windows]))
-        loss = discriminator_loss(recipe.gan_loss, *scores.chunk(2))
-        total = loss
-        if penalised:
-            total = loss + recipe.r1_weight * R1_EVERY * r1_penalty(self.discriminator, real_windows)
-        self.optimizer_step([self.disc_optimiser], self.discriminator, total)
-        return loss
+    def _descend(
+        self, optimisers: list[torch.optim.Optimizer], module: nn.Module, loss: Tensor, largest_norm: float
+    ) -> None:
+        self.nonfinite += optimizer_step(optimisers, module, loss, largest_norm)
 
     def _replayed(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(clips [B, 2 + U, 3, H, W] that begin with f1 and f2, f1, f2). With replay they begin up to so many frames
@@ -272,59 +277,67 @@ class Run:
         seen = clips[:, :2]
         if begin:
             with torch.no_grad(), self._autocast():
-                seen = torch.cat([seen, unroll(self.model, seen[:, 0], seen[:, 1], begin)], dim=1)[:, -2:]
+                z = self._latents(begin)
+                seen = torch.cat([seen, unroll(self.model, seen[:, 0], seen[:, 1], begin, z=z)], dim=1)[:, -2:]
         f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
         return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
 
-    def _gaussian(self, shape: torch.Size) -> Tensor:
+    def _gaussian(self, shape: Sequence[int]) -> Tensor:
         return self._on_device(torch.randn(shape, generator=self.random))
 
-    def _on_device(self, drawn: Tensor) -> Tensor:
-        return drawn.to(self.device, non_blocking=True)
+    def _latents(self, steps: int | None = None) -> Tensor | None:
+        """z for a model that samples, for each frame of an unroll; None for one that doesn't."""
+        shape = self.model.latent_shape(*self.film.size)
+        return self._gaussian((self.recipe.batch, steps or self.recipe.unroll, *shape)) if shape else None
 
-    def _fed_back(self, noise: Tensor | None, feedback_noise: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """What becomes of a generated frame before the model sees it, in training."""
-        noises = iter(()) if feedback_noise is None else iter(feedback_noise.unbind(dim=1))
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
 
-        def back(g: Tensor) -> Tensor:
+    def _feedback(self, batch: Batch) -> Callable[[Tensor], Tensor]:
+        """What a generated frame becomes before the model sees it, in training."""
+        noises = iter(()) if batch.feedback_noise is None else iter(batch.feedback_noise.unbind(dim=1))
+
+        def feedback(g: Tensor) -> Tensor:
             if self.recipe.feedback == "detached":
                 g = g.detach()
             if self.recipe.feedback == "8-bit":
                 g = g + ((g * 255).round() / 255 - g).detach()  # with the gradient of the identity
-            return g if noise is None else _with_noise(g, next(noises), noise)
+            return g if batch.noise is None else _with_noise(g, next(noises), batch.noise)
 
-        return back
+        return feedback
 
-    def _disc_input(self, clips: Tensor, frames: Tensor, order: Tensor | None) -> Tensor:
-        """What the discriminator sees of `frames` [B, U, 3, H, W], real or generated, after these clips' f1 and f2."""
+    def _windows(self, batch: Batch, frames: Tensor) -> Tensor:
+        """What the discriminator sees of `frames` [B, U, 3, H, W], real or generated. Its context is what the generator
+        was fed, the same for both (pix2pix's conditional way), though under replay or noise that is no real film."""
         recipe = self.recipe
-        if order is not None:
-            frames = frames[torch.arange(len(frames), device=frames.device)[:, None], order]
-        context = clips[:, 2 - recipe.disc_context : 2] if recipe.disc_context else None
+        if batch.order is not None:
+            frames = frames[torch.arange(len(frames), device=frames.device)[:, None], batch.order]
+        context = (
+            torch.stack([batch.f1, batch.f2], dim=1)[:, 2 - recipe.disc_context :] if recipe.disc_context else None
+        )
         return windows(frames, recipe.disc_frames, recipe.disc_windows, context).contiguous(
             memory_format=torch.channels_last
         )
 
-    def optimizer_step(self, optimisers: list[torch.optim.Optimizer], module: nn.Module, loss: Tensor) -> None:
-        module.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(module.parameters(), LARGEST_NORM, foreach=True)
-        # both optimisers leave the weights alone when told that a gradient is not a number
-        bad = (~torch.isfinite(norm)).float()
-        self.nonfinite += bad
-        for optimiser in optimisers:
-            optimiser.found_inf = bad  # type: ignore[attr-defined]
-            optimiser.step()
+    def _plan(self, steps: int | None) -> None:
+        """Takes up a plan of `steps` in all. Where steps so far had another size than this plan gives them, which only a
+        resumed run knows, the schedule begins anew and rises from the share that the last step had."""
+        if steps == self.planned:
+            return
+        end = min(n for n in (steps, self.planned) if n is not None)
+        if self.step_count - 1 - self.origin > self.recipe.plateau * (end - self.origin):
+            self.first_share, self.origin = self._lr_share(self.step_count - 1), self.step_count
+        self.planned = steps
 
-    def set_lr(self, optimiser: torch.optim.Optimizer, lr: float) -> None:
-        """Sets the step size; on a GPU in place, where a recorded step reads it."""
-        group = optimiser.param_groups[0]
-        if self.device.type != "cuda":
-            group["lr"] = lr
-        elif isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = torch.tensor(lr, device=self.device)
+    def _lr_share(self, step: int) -> float:
+        recipe, steps = self.recipe, None if self.planned is None else self.planned - self.origin
+        return lr_share(step - self.origin, steps, recipe.warmup, recipe.plateau, recipe.last_lr, self.first_share)
+
+    def least_plan(self) -> int:
+        """The fewest steps in all for which every step so far would have had the size that it had."""
+        if not self.recipe.plateau:
+            return self.step_count
+        return self.origin + math.ceil((self.step_count - 1 - self.origin) / self.recipe.plateau)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
@@ -349,12 +362,19 @@ class Run:
         for name, optimiser in self._optimisers():
             for i, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{k}": v for k, v in slots.items()}
-        facts = {"step": self.step_count, "recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out}
+        facts = {
+            "step": self.step_count,
+            "schedule": {"planned": self.planned, "origin": self.origin, "first_share": self.first_share},
+            "recipe": self.recipe.to_dict(),
+            "seed": self.seed,
+            "held_out": self.held_out,
+        }
         facts |= {k: getattr(self.model.provenance, k) for k in ("steps", "resumed_at")}
         return {k: v.detach().clone() for k, v in tensors.items()}, facts | self._film_facts()
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Takes up a state. Raises RoadtripError where it belongs to another recipe, seed, film, split or dtype."""
+        """Restores model, optimiser and RNG state. Raises RoadtripError where it belongs to another recipe, seed, film,
+        split or dtype."""
         mine = {"recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out} | self._film_facts()
         for name, value in mine.items():
             if facts.get(name) != value:
@@ -376,7 +396,9 @@ class Run:
                         slots.setdefault(int(i), {})[slot] = torch.empty_like(like).copy_(value)
                 optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
             self.random.set_state(tensors["random"])
-            self.step_count = int(facts["step"])
+            self.step_count, schedule = int(facts["step"]), facts["schedule"]
+            self.planned = None if schedule["planned"] is None else int(schedule["planned"])
+            self.origin, self.first_share = int(schedule["origin"]), float(schedule["first_share"])
             resumed_at = (*facts.get("resumed_at", ()), (self.step_count, facts.get("steps")))
             self.model.provenance = self.ema.provenance = replace(
                 self.model.provenance, step=self.step_count, resumed_at=resumed_at
@@ -398,16 +420,6 @@ def _with_noise(frame: Tensor, feedback_noise: Tensor, noise: Tensor) -> Tensor:
     return (frame + noise[:, :, None, None] * feedback_noise).clamp(0, 1)
 
 
-def schedule(step: int, steps: int | None, warmup: int) -> float:
-    """The share of the full step size at `step` (from 0) of `steps`: a linear warm-up, a plateau, then half a cosine
-    to a hundredth. The first half is the same for every `steps`, so that timing it leaves no trace."""
-    rise = min(1.0, (step + 1) / (warmup + 1))
-    if steps is None:
-        return rise
-    along = max(0.0, step - PLATEAU * steps) / ((1 - PLATEAU) * steps)
-    return rise * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, along))) / 2)
-
-
 def _iterate(
     run: Run, seconds: float | None, steps: int | None, stop_at: int | None, preview_every: float
 ) -> Iterator[Progress]:
@@ -420,13 +432,11 @@ def _iterate(
         sums.append(run.step(steps))
         now = time.perf_counter()
         pace = pace or (run.step_count, now)
-        if steps is None and seconds is not None and now - began >= 0.9 * PLATEAU * seconds:
+        if steps is None and seconds is not None and now - began >= 0.9 * run.recipe.plateau * seconds:
             _synchronise(run.device)
             spent = time.perf_counter() - began
             planned = run.step_count + int((seconds - spent) * (run.step_count - first) / spent)
-            steps = max(
-                planned, run.step_count, 2 * (run.step_count - 1) if not first else 0
-            )  # what is done lies on the plateau
+            steps = max(planned, run.step_count, run.least_plan())
         last = run.step_count == (stop_at or steps)
         if now - reported < REPORT_EVERY and not last:
             continue

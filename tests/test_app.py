@@ -102,7 +102,7 @@ def test_a_look_at_the_film_and_its_gap(served):
     about, pictures = film_section.update_view(Session(), ROAD, "12")
     assert "at gap 12" in about and pictures.count("<img") == 2
     about, pictures = film_section.update_view(Session(), ROAD, "fast")
-    assert "is no gap" in about and pictures == ""
+    assert "is not a gap" in about and pictures == ""
 
 
 def test_two_versions_trained_side_by_side(client):

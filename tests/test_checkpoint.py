@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 import roadtrip as rt
 from roadtrip import study
 from roadtrip.checkpoint import ARCHITECTURE, CONFIG, MAX_BYTES, MODEL, STATE, Provenance, load_state, provenance
+from roadtrip.evaluation import N_STARTS, film_windows
 from roadtrip.film import evenly_spaced
-from roadtrip.measure import N_STARTS, film_windows, median_oscillation, oscillation
+from roadtrip.oscillation import median_oscillation, oscillation
 from roadtrip.train import mean_frame
 
 small = replace(rt.RECIPES["v1"], width=8, depth=1, batch=1)

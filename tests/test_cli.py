@@ -125,7 +125,7 @@ def test_rollout(run, film, tmp_path, name, capsys):
 @pytest.mark.parametrize("arguments, says", [
     (["train", "--film", "FILM", "--recipe", "v9", "--steps", "1", "--out", "OUT"], "no recipe 'v9'"),
     (["train", "--film", "FILM", "--gap", "90", "--steps", "1", "--out", "OUT"], "too short for gap 90"),
-    (["train", "--film", "FILM", "--gap", "often", "--steps", "1", "--out", "OUT"], "'often' is no gap"),
+    (["train", "--film", "FILM", "--gap", "often", "--steps", "1", "--out", "OUT"], "'often' is not a gap"),
     (["train", "--film", "FILM", "--gap", "0.5s", "--steps", "1", "--out", "OUT"], "needs a video"),
     (["train", "--film", "nowhere", "--steps", "1", "--out", "OUT"], "nothing called nowhere"),
     (["train", "--film", "FILM", "--size", "70x128", "--steps", "1", "--out", "OUT"], "divisible by 8"),

@@ -633,6 +633,18 @@ def test_imports_of_one_folder_at_once_read_it_once(tmp_path, monkeypatch):
     assert "waiting for another import of this film" in notes
 
 
+def test_the_cache_does_not_depend_on_the_text_of_the_code(tmp_path, monkeypatch):
+    """A comment edited in the package must not read every film again."""
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail(self.name) if self.suffix == ".py" else read(self))
+    folder = folder_of(tmp_path, slide(6))
+    rt.open_film(folder, SIZE, gap=1)
+    assert kept(tmp_path)[0].endswith(f"-v{sources.VERSION}.film")
+    monkeypatch.setattr("roadtrip.sources.VERSION", sources.VERSION + 1)
+    rt.open_film(folder, SIZE, gap=1)
+    assert [name.rpartition("-v")[2] for name in kept(tmp_path)] == [f"{sources.VERSION}.film"]
+
+
 def test_a_changed_source_or_damaged_cache_is_read_again(tmp_path):
     folder = folder_of(tmp_path, slide(10))
     rt.open_film(folder, SIZE, gap=1)
@@ -921,7 +933,7 @@ def test_bad_videos(tmp_path):
 def test_bad_zips(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", b"\0" * 2**27)
-    assert "no zip of stills" in refused(tmp_path / "bomb.zip", tmp_path)
+    assert "not a zip of stills" in refused(tmp_path / "bomb.zip", tmp_path)
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.writestr("a.txt", "hello")
     assert "no stills" in refused(tmp_path / "none.zip", tmp_path)
@@ -955,17 +967,17 @@ def test_bad_arguments(tmp_path):
     assert "too short for gap 8" in refused(folder, tmp_path, gap=8)
     assert "needs a video" in refused(folder, tmp_path, gap="0.5s")
     for gap in (0, -3, "often", 1.5, "0", "", "s", [8], "8" * 5000):
-        assert "is no gap" in refused(folder, tmp_path, gap=gap)
+        assert "is not a gap" in refused(folder, tmp_path, gap=gap)
     video = mp4(tmp_path / "trip.mp4", slide(10))
     assert "too short" in refused(video, tmp_path, gap="0.5s") and "too short" in refused(video, tmp_path, gap=10**30)
     for gap in ("0s", "nans", "-1s", "infs"):
-        assert "is no gap" in refused(video, tmp_path, gap=gap)
+        assert "is not a gap" in refused(video, tmp_path, gap=gap)
     for size in ((47, 80), (8, 8), (48, 80.0), (4096, 4096), (48,), (), None, 48, "ab", (0, 0)):
         assert "divisible by 8" in refused(folder, tmp_path, size=size)
     for source in (None, 3, [], {}, [None], [[folder]], [folder, 3], b"trip", "", " "):
         refused(source, tmp_path)
     for source in ("scenery:x", "scenery:-1", "scenery:²", "scenery:" + "9" * 99, "scenery:1:2"):
-        assert "no scenery" in refused(source, tmp_path)
+        assert "not scenery" in refused(source, tmp_path)
 
 
 def test_two_stills_of_a_longer_film_are_read(tmp_path):

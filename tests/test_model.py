@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from roadtrip import NextFrame, PatchDiscriminator, RoadtripError, rollout, unroll, windows
-from roadtrip.discriminators import GAN_LOSSES, discriminator_loss, generator_loss, r1_penalty
+from roadtrip.losses import GAN_LOSSES, discriminator_loss, generator_loss, r1_penalty, reconstruction_loss
 from roadtrip.model import OUTPUTS, warp
 from roadtrip.optim import orthogonal
 
@@ -70,10 +70,8 @@ def test_unroll_by_hand():
     g4 = model(f2, g3)
     fake = unroll(model, f1, f2, 2)
     assert torch.allclose(fake, torch.stack([g3, g4], dim=1), atol=1e-6)
-    from roadtrip.frames import l1
-
     by_hand = (f3 - g3).abs().mean() + (f4 - g4).abs().mean()
-    assert torch.allclose(l1(fake, torch.stack([f3, f4], dim=1)).mean(dim=0).sum(), by_hand)
+    assert torch.allclose(reconstruction_loss(fake, torch.stack([f3, f4], dim=1)), by_hand)
 
 
 def test_rollout_is_the_unroll():
@@ -178,3 +176,47 @@ def test_r1_by_hand():
             return 3 * x.sum(dim=(1, 2, 3), keepdim=True)
 
     assert r1_penalty(Sum(), torch.rand(2, 3, 4, 4)).item() == pytest.approx(4.5 * 48)
+
+
+def test_r1_is_of_a_pictures_mean_score():
+    """A map of n equal scores is one score: the penalty does not grow with the number of patches."""
+
+    class Patches(torch.nn.Module):
+        def __init__(self, n):
+            super().__init__()
+            self.n = n
+
+        def forward(self, x):
+            return x.sum(dim=(1, 2, 3)).view(-1, 1, 1, 1).expand(-1, 1, 1, self.n)
+
+    real = torch.rand(2, 3, 4, 4)
+    assert r1_penalty(Patches(50), real).item() == pytest.approx(r1_penalty(Patches(1), real).item())
+
+
+class Sampling(NextFrame):
+    """A toy generator that samples: the brightness of each frame is drawn."""
+
+    def latent_shape(self, height, width):
+        return (1, height // 8)
+
+    def step(self, frame, state, noise=None, z=None):
+        g, state = super().step(frame, state, noise)
+        return (g + 0.01 * z.mean(dim=(1, 2))[:, None, None, None]).clamp(0, 1), state
+
+
+def test_a_generator_may_sample():
+    """z is an input: one seed gives one rollout, each clip and frame has its own numbers, and no global state moves."""
+    torch.manual_seed(0)
+    model = Sampling(width=8, depth=1)
+    f1, f2 = (0.5 + 0 * f for f in frames(2))
+    before = torch.get_rng_state()
+    one, again, other = (rollout(model, f1, f2, 5, seed=s) for s in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    levels = one.mean(dim=(2, 3, 4))
+    assert len(levels.flatten().unique()) == levels.numel()
+    assert torch.equal(before, torch.get_rng_state())
+    z = torch.zeros(2, 3, 1, 2)
+    z[:, 1] = 1  # only the second frame is lifted, and the third lives on from it
+    lifted = unroll(model, f1, f2, 3, z=z)
+    plain = unroll(model, f1, f2, 3, z=torch.zeros_like(z))
+    assert torch.allclose(lifted[:, 0], plain[:, 0]) and not torch.allclose(lifted[:, 1:], plain[:, 1:])

@@ -109,7 +109,7 @@ def test_drives_differ_in_place_and_light(film: Tensor) -> None:
 
 
 def test_as_hard_as_real_time_lapse(film: Tensor) -> None:
-    oscillation = pytest.importorskip("roadtrip.measure").oscillation
+    oscillation = pytest.importorskip("roadtrip.oscillation").oscillation
     gap, ratios, excesses, errors = scenery.DEFAULT_GAP, [], [], []
     for drive in film.view(5, 150, 3, 48, 80).float() / 255:
         for first in range(0, 150 - 31 * gap, 18):

@@ -6,8 +6,8 @@ import math
 from functools import reduce
 from typing import Any
 
+from ..evaluation import compare_to_baselines
 from ..evidence import groups, measure_value
-from ..measure import compare_to_baselines
 from ..study import ARMS
 
 # Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds. A recipe has one everywhere.

@@ -1,20 +1,19 @@
 """Compare: two models and the real film under one playhead, with their measures and verdicts.
 
-Puts what measure.py found into words; computes no number itself. Independent of the other tabs.
+Puts what evaluation.py finds into words; computes no number itself. Independent of the other tabs.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import gradio as gr
 
-from .. import measure
 from ..errors import RoadtripError
+from ..evaluation import HORIZON, film_windows, verdict_window
 from ..frames import as_float
+from ..oscillation import MIN_WINDOW, Oscillation, RealFilm, distance_matrix, frame_distances, oscillation, spectrum
 from ..rollout import rollout
-from ..study import HORIZON
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .library import ROAD, ROADS, opening_model, shipped_names
@@ -24,7 +23,7 @@ from .session import Session, cached_view
 from .starts import film_for, held_out_starts, nearest_start, provenance_note, real_frames, recipe_of, start_range
 from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
 
-WINDOW = measure.verdict_window(HORIZON)
+WINDOW = verdict_window(HORIZON)
 PLAYER = "rt-compare-player"
 # pairs of shipped models that are worth a click, as far as both are there
 MATCHES = [
@@ -77,27 +76,27 @@ def _update_view(
     film_value = player_value(
         rollouts | {"real": real}, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
     )
-    sizes = {n: (measure.frame_distances(y, 1), measure.frame_distances(y, 2)) for n, y in rollouts.items()}
+    sizes = {n: (frame_distances(y, 1), frame_distances(y, 2)) for n, y in rollouts.items()}
     late = {name: y[-WINDOW:] for name, y in rollouts.items()}
-    late_real = real[-WINDOW:] if len(real) >= measure.MIN_WINDOW else None
-    powers = {name: measure.spectrum(y) for name, y in late.items()}
-    real_powers = None if late_real is None else measure.spectrum(late_real)
+    late_real = real[-WINDOW:] if len(real) >= MIN_WINDOW else None
+    powers = {name: spectrum(y) for name, y in late.items()}
+    real_powers = None if late_real is None else spectrum(late_real)
     charts = [
         chart_value(step_sizes(sizes, recipes), PLAYER),
-        chart_value(distances({name: measure.distance_matrix(y) for name, y in rollouts.items()})),
+        chart_value(distances({name: distance_matrix(y) for name, y in rollouts.items()})),
     ]
-    spectrum = chart_value(spectra(powers, recipes, real_powers))
+    rhythm = chart_value(spectra(powers, recipes, real_powers))
     notes = "".join(provenance_note(name, films[name], model) for name, model in models.items())
     notes += f"\n\n{study_section.study_note(models)}"
     try:
-        around = {name: measure.film_windows(f, WINDOW) for name, f in films.items()}
+        around = {name: film_windows(f, WINDOW) for name, f in films.items()}
     except RoadtripError as error:  # pictures there are even so
-        return film_value, *charts, chart_value(lag_profiles({}, [])), spectrum, escape_markdown(str(error)) + notes
-    found = {name: measure.oscillation(y, around[name]) for name, y in late.items()}
+        return film_value, *charts, chart_value(lag_profiles({}, [])), rhythm, escape_markdown(str(error)) + notes
+    found = {name: oscillation(y, around[name]) for name, y in late.items()}
     profiles = {name: list(o.lag_profile) for name, o in found.items()}
-    real_profile = None if late_real is None else list(measure.oscillation(late_real, around[left]).lag_profile)
+    real_profile = None if late_real is None else list(oscillation(late_real, around[left]).lag_profile)
     lags = chart_value(lag_profiles(profiles, recipes, real_profile))
-    return film_value, *charts, lags, spectrum, in_words(found, around[left]) + notes
+    return film_value, *charts, lags, rhythm, in_words(found, around[left]) + notes
 
 
 def open_view(session: Session, left: str, right: str, film_name: str, start: float) -> tuple[Any, ...]:
@@ -109,10 +108,9 @@ def open_view(session: Session, left: str, right: str, film_name: str, start: fl
         return (gr.skip(),) * 7
 
 
-def describe(o: measure.Oscillation) -> str:
+def describe(o: Oscillation) -> str:
     """A verdict and a sharpness, in words with their numbers."""
-    S = o.step_ratio
-    step = "where real film stands still" if S is None or not math.isfinite(S) else f"at {S:.0%} of real motion"
+    step = "where real film stands still" if o.step_ratio is None else f"at {o.step_ratio:.0%} of real motion"
     moves = {
         "frozen": f"stands still ({step})",
         "oscillates": f"alternates between two pictures (R {two_decimals(o.return_ratio)}, {step})",
@@ -121,6 +119,8 @@ def describe(o: measure.Oscillation) -> str:
         "switches between two modes": f"stays in one of two pictures, then the other (B {two_decimals(o.two_mode_share)})",
     }.get(o.verdict, f"repeats every {o.period} frames, {step}")
     sharp = o.sharpness_ratio
+    if sharp is None:
+        return moves
     if sharp < 0.8:
         return f"{moves}, blurred to {sharp:.0%} of real sharpness"
     if sharp > 1.5:
@@ -128,7 +128,7 @@ def describe(o: measure.Oscillation) -> str:
     return f"{moves}, about as sharp as real film"
 
 
-def in_words(found: dict[str, measure.Oscillation], real: measure.RealFilm) -> str:
+def in_words(found: dict[str, Oscillation], real: RealFilm) -> str:
     names = {name: escape_markdown(name) for name in found}
     flips = [names[n] for n, o in found.items() if o.verdict == "oscillates"]
     if not flips:

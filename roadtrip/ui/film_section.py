@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
+from ..evaluation import HELD_OUT
 from ..film import evenly_spaced
 from ..frames import sheet
-from ..study import HELD_OUT
 from .compute import on_compute_thread
 from .library import ROAD, ROADS, open_upload
 from .messages import escape_markdown, user_errors

@@ -46,4 +46,4 @@ def escape_markdown(text: str) -> str:
 
 
 def two_decimals(value: float | None, undefined: str = "–") -> str:
-    return undefined if value is None or not math.isfinite(value) else f"{value:.2f}"
+    return undefined if value is None else f"{value:.2f}"

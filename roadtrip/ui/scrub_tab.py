@@ -1,6 +1,6 @@
 """Scrub: how long a rollout stays realistic. One server call, then everything in the browser.
 
-Puts what measure.py found into words; computes no number itself. Independent of the other tabs.
+Puts what evaluation.py finds into words; computes no number itself. Independent of the other tabs.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from .. import measure
 from ..checkpoint import load
 from ..errors import RoadtripError
+from ..evaluation import HORIZON, baselines, compare_to_baselines, film_windows, verdict_window
 from ..export import write
 from ..film import Film, evenly_spaced
-from ..frames import as_float
+from ..frames import as_float, psnr
+from ..oscillation import MIN_WINDOW, oscillation
 from ..rollout import rollout
 from .charts import NAMES, error_curves
 from .compute import on_compute_thread
@@ -56,10 +57,10 @@ def _update_view(
     if not len(real):
         nothing = chart_value(error_curves({"model": []}, deepest, model_name, recipe_of(model)))
         return film_value, nothing, f"Real film ends here: there is nothing to compare the rollout with. {about}"
-    generated = {"model": y} | measure.baselines(f1, f2, horizon, model.mean_frame)
-    psnr = {m: measure.psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
-    errors = chart_value(error_curves(psnr, deepest, model_name, recipe_of(model)), PLAYER)
-    return film_value, errors, f"{in_words(psnr)}\n\n{about}"
+    generated = {"model": y} | baselines(f1, f2, horizon, model.mean_frame)
+    errors = {m: psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
+    curves = chart_value(error_curves(errors, deepest, model_name, recipe_of(model)), PLAYER)
+    return film_value, curves, f"{in_words(errors)}\n\n{about}"
 
 
 def open_view(session: Session, model_name: str, film_name: str, start: float, horizon: float) -> tuple[Any, ...]:
@@ -77,7 +78,7 @@ def horizon_in_range(horizon: float) -> int:
 
 def in_words(psnr: dict[str, list[float]]) -> str:
     """The model beside copying the last frame, and beside the best of all baselines."""
-    found = measure.compare_to_baselines(psnr)
+    found = compare_to_baselines(psnr)
     lost, n = found.copy_last_wins, len(psnr["model"])
     every = "the one frame there is real film for" if n == 1 else f"all {n} frames there is real film for"
     if not lost:
@@ -100,11 +101,11 @@ def in_words(psnr: dict[str, list[float]]) -> str:
 
 def how_it_moves(y: Tensor, film: Film) -> str:
     """The oscillation of one rollout [T, 3, H, W]."""
-    if len(y) < measure.MIN_WINDOW:
-        return f"A rollout of {measure.MIN_WINDOW} frames or more would be measured for oscillation, too."
-    window = measure.verdict_window(len(y))
+    if len(y) < MIN_WINDOW:
+        return f"A rollout of {MIN_WINDOW} frames or more would be measured for oscillation, too."
+    window = verdict_window(len(y))
     try:
-        o = measure.oscillation(y[-window:], measure.film_windows(film, window))
+        o = oscillation(y[-window:], film_windows(film, window))
     except RoadtripError as error:
         return escape_markdown(str(error))
     R, S = (two_decimals(value, "undefined") for value in (o.return_ratio, o.step_ratio))
@@ -176,7 +177,7 @@ def build(session: gr.State) -> Tab:
         start = gr.Slider(
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the model has not seen.", min_width=230
         )
-        horizon = gr.Slider(1, MAX_HORIZON, 64, step=1, label="Horizon", info="Frames to generate.", min_width=230)
+        horizon = gr.Slider(1, MAX_HORIZON, HORIZON, step=1, label="Horizon", info="Frames to generate.", min_width=230)
     starts = strip("rt-starts")
     note("What you see: where on the held-out film a rollout can start; a click picks f1.")
     with gr.Accordion("A checkpoint of your own", open=False):

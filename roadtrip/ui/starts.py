@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
+from ..evaluation import HELD_OUT, HORIZON
 from ..film import Film
 from ..model import NextFrame
 from .compute import on_compute_thread
@@ -26,7 +27,7 @@ def film_for(session: Session, name: str, model: NextFrame) -> Film:
 
 def held_out_starts(film: Film, model: NextFrame, frames: int = 2) -> Tensor:
     """Where clips of `frames` may start on film that the model has not seen; anywhere, if it was trained on other film."""
-    held_out = model.provenance.held_out if model.provenance else 0.2
+    held_out = model.provenance.held_out if model.provenance else HELD_OUT
     part = "held_out" if trained_on(film, model) and held_out else "all"
     starts = film.starts(frames, part, held_out)
     return starts if len(starts) or frames > 2 else film.starts(2, "all")
@@ -45,7 +46,7 @@ def nearest_start(starts: Tensor, start: float | None) -> int:
 
 
 def start_range(
-    session: Session, model_name: str, film_name: str, start: float | None = None, horizon: int = 64
+    session: Session, model_name: str, film_name: str, start: float | None = None, horizon: int = HORIZON
 ) -> dict[str, Any]:
     """The slider over the starts of this model and film. `start` stays if it is in range, else a first one is chosen."""
     with user_errors():
