@@ -8,20 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from ..errors import RoadtripError
-from ..evaluation import film_windows, verdict_window
-from ..film import Film
+from ..evaluation import HORIZON, film_windows, verdict_window
 from ..frames import as_float
-from ..model import NextFrame
 from ..oscillation import MIN_WINDOW, Oscillation, RealFilm, distance_matrix, frame_distances, oscillation, spectrum
 from ..rollout import rollout
-from ..study import HORIZON
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .library import ROAD, ROADS, opening_model, shipped_names
-from .messages import escape_markdown, user_errors
+from .messages import escape_markdown, two_decimals, user_errors
 from .player import chart, chart_value, note, player, player_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
@@ -72,7 +68,10 @@ def _update_view(
     first = nearest_start(offered_starts(film, [*models.values()]), start)
     # each rollout in the size that its model was trained at, all at the gap of the first
     films = {name: film_for(session, film_name, model).with_gap(film.gap) for name, model in models.items()}
-    rollouts = {name: _rollout(model, films[name], first) for name, model in models.items()}
+    rollouts = {}
+    for name, model in models.items():
+        f1, f2 = (films[name].frames[t] for t in (first, first + film.gap))
+        rollouts[name] = rollout(model, f1, f2, HORIZON)[0].cpu()
     real = as_float(real_frames(film, first, HORIZON))
     film_value = player_value(
         rollouts | {"real": real}, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
@@ -100,11 +99,6 @@ def _update_view(
     return film_value, *charts, lags, rhythm, in_words(found, around[left]) + notes
 
 
-def _rollout(model: NextFrame, film: Film, start: int) -> Tensor:
-    f1, f2 = film.frames[start], film.frames[start + film.gap]
-    return rollout(model, f1, f2, HORIZON)[0].cpu()
-
-
 def open_view(session: Session, left: str, right: str, film_name: str, start: float) -> tuple[Any, ...]:
     """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
     try:
@@ -118,20 +112,16 @@ def first_start_of_both(session: Session, left: str, right: str, film_name: str)
     return start_range(session, left, film_name, other=right)
 
 
-def _two(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
 def describe(o: Oscillation) -> str:
     """A verdict and a sharpness, in words with their numbers."""
-    step = "where real film stands still" if o.step_ratio is None else f"{o.step_ratio:.0%} of real motion"
+    step = "where real film stands still" if o.step_ratio is None else f"at {o.step_ratio:.0%} of real motion"
     moves = {
         "frozen": f"stands still ({step})",
-        "oscillates": f"alternates between two pictures (R {_two(o.return_ratio)}, {step})",
-        "moves": f"keeps changing, at {step}",
+        "oscillates": f"alternates between two pictures (R {two_decimals(o.return_ratio)}, {step})",
+        "moves": f"keeps changing, {step}",
         "flickers": f"flickers: it alternates more than real film (N {o.nyquist_excess:.1f}) but does not return",
-        "switches between two modes": f"stays in one of two pictures, then in the other (B {_two(o.two_mode_share)})",
-    }.get(o.verdict, f"repeats every {o.period} frames, at {step}")
+        "switches between two modes": f"stays in one of two pictures, then the other (B {two_decimals(o.two_mode_share)})",
+    }.get(o.verdict, f"repeats every {o.period} frames, {step}")
     sharp = o.sharpness_ratio
     if sharp is None:
         return moves
@@ -161,7 +151,7 @@ def in_words(found: dict[str, Oscillation], real: RealFilm) -> str:
         for n, o in found.items()
     ]
     rows.append(("real film", "", (real.return_ratio, real.nyquist_excess, 1.0, None, 1.0)))
-    lines = [f"| {name} | {verdict} | {' | '.join(map(_two, values))} |" for name, verdict, values in rows]
+    lines = [f"| {name} | {verdict} | {' | '.join(map(two_decimals, values))} |" for name, verdict, values in rows]
     table = "\n".join(["| | verdict | R | N | S | B | sharpness |", "|---|---|---|---|---|---|---|", *lines])
     return (
         f"{said} {each}. That is one start and one seed of each; read from the last {WINDOW} of {HORIZON} frames.\n\n"

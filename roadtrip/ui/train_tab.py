@@ -13,10 +13,9 @@ from typing import Any
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..evaluation import compare_to_baselines
+from ..evaluation import HORIZONS, compare_to_baselines
 from ..recipes import RECIPES, parse_values
 from ..reproduce import write_zip
-from ..study import HORIZONS
 from ..train import PREVIEW_FRAMES
 from . import film_section, recipe_section
 from .charts import NAMES, learning_curves, loss_curves
