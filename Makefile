@@ -26,12 +26,12 @@ bench-compare: $(VENV)/.ready
 
 # makes the checkpoints that ship with the app again, runs of the study picked by rule, where they are missing
 checkpoints: $(VENV)/.ready
-	$(BIN)/python checkpoints/make.py
+	$(BIN)/python -m scripts.checkpoints
 
 # the study's prose, tables and figures, from checkpoints/results.json alone; figures need Chromium or Chrome
 findings: $(VENV)/.ready
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e ".[findings]"
-	$(BIN)/python docs/make.py
+	$(BIN)/python -m scripts.findings
 
 # uv only for speed: it reads the same requirements and index as pip
 $(VENV)/.ready: requirements.txt pyproject.toml

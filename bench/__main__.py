@@ -27,7 +27,7 @@ from torch.nn import functional as F
 import roadtrip as rt
 from roadtrip import scenery
 from roadtrip.augment import augment
-from roadtrip.train import best_device, best_dtype
+from roadtrip.train import best_dtype, find_device
 
 Row = dict[str, str | float]
 ROOT = Path(__file__).parents[1]
@@ -224,7 +224,7 @@ def checkpoints(film: rt.Film) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--json", help="file to keep the table in")
-    parser.add_argument("--device", default=best_device())
+    parser.add_argument("--device", default=find_device().type)
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument(
         "--only", nargs="+", choices=("starts", "film", "network"), default=["starts", "film", "network"]

@@ -9,6 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -27,7 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("Stopped.", file=sys.stderr)
         return 130
     if args.json:
-        print(json.dumps(result, allow_nan=False))
+        from .study import to_json
+
+        print(json.dumps(to_json(result), allow_nan=False))
     return 0
 
 
@@ -70,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     films(sub)
     device_options(sub)
     sub.add_argument("--recipe", default="v1", help="v1, v2, v3-pair, v3-single or lstm")
-    sub.add_argument("--seconds", type=float, help="how long to train (default 60 where --steps isn't given)")
+    sub.add_argument("--seconds", type=float, help="how long to train (default: 60, without --steps)")
     sub.add_argument("--steps", type=int, help="how many steps to train in all, instead of seconds")
     sub.add_argument("--seed", type=int, default=0, help="of weights, clips and augmentation")
     sub.add_argument(
@@ -85,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     films(sub)
     device_options(sub)
     sub.add_argument("--checkpoint", required=True, help="checkpoint folder")
-    sub.add_argument("--start", type=int, help="index of f1 in the film; default: the middle of the held-out stretch")
+    sub.add_argument("--start", type=int, help="index of f1 in the film; default: in the middle of what was held out")
     sub.add_argument("--horizon", type=int, default=64, help="frames to generate")
     sub.add_argument("--fps", type=float, default=8, help="frames a second of what is written")
     sub.add_argument("--scale", type=int, default=3, help="how many times larger the frames are written")
@@ -106,31 +111,44 @@ def _parser() -> argparse.ArgumentParser:
     device_options(sub)
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="of the study; default: all")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED")
-    sub.add_argument("--films", nargs="+", default=["scenery"], metavar="FILM", help="as FILM or FILM:GAP")
+    sub.add_argument(
+        "--films",
+        nargs="+",
+        default=["scenery"],
+        metavar="FILM",
+        help="as PATH, PATH:GAP, scenery, scenery:SEED or scenery:SEED:GAP",
+    )
     sub.add_argument("--steps", type=int, default=STEPS, help="training steps of each run")
     sub.add_argument("--size", default="{}x{}".format(*SIZE), help="height×width of the frames, each divisible by 8")
     sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="another setting for all arms")
     sub.add_argument("--jobs", type=int, help="runs at a time, a process each; default: one for each core")
     sub.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, or "local" for one on this machine')
     sub.add_argument("--runs", default="runs/study", help="folder that keeps finished runs and their checkpoints")
-    sub.add_argument("--out", default="checkpoints/results.json", help="the table; its rows are never run again")
+    sub.add_argument(
+        "--out",
+        help="the table to add rows to; default: results.json in --runs. Its rows are never run again, nor are those of "
+        "the table that ships with the project",
+    )
     return parser
 
 
 def run_import(args: argparse.Namespace) -> dict[str, Any]:
+    _check_out(args.out)
     film = _film(args, args.source)
     film.save(args.out)
     summary = film.describe()
     _tell(summary.sentence())
-    return _fields(summary) | {"out": args.out, "fingerprint": film.fingerprint}
+    return asdict(summary) | {"out": args.out, "fingerprint": film.fingerprint}
 
 
 def run_train(args: argparse.Namespace) -> dict[str, Any]:
     from .checkpoint import save
-    from .train import train
+    from .train import find_device, train
 
+    _check_out(args.out, folder=True)
+    find_device(args.device)
+    seconds = 60.0 if args.seconds is None and args.steps is None else args.seconds
     film = _film(args, args.film)
-    seconds = args.seconds if args.seconds or args.steps else 60.0
     stream = train(
         args.recipe,
         film,
@@ -151,7 +169,7 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
                 bar.set_postfix({k: f"{v:.4f}" for k, v in p.losses.items()}, refresh=False)
                 bar.update(p.step - bar.n)
     except (RoadtripError, KeyboardInterrupt):
-        # what was learned so far is worth keeping, whatever stopped it
+        # what was trained so far is worth keeping, whatever stopped it
         if p is not None:
             save(args.out, p, args.resumable)
         raise
@@ -168,11 +186,14 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
     from .export import write
     from .rollout import rollout
 
+    _check_out(args.out)
     model = _model(args)
     film = _film(args, args.film, model)
-    start = args.start
+    start, where = args.start, "as asked"
     if start is None:
-        starts = film.starts(2, "held_out", _held_out(model))
+        starts, where = film.starts(2, "held_out", _held_out(model)), "in the held-out stretch"
+        if not len(starts):
+            starts, where = film.starts(2, "all"), "of the whole film, as no two frames of it are held out"
         start = int(starts[len(starts) // 2])
     if not 0 <= start < len(film.frames) - film.gap:
         raise RoadtripError(
@@ -180,7 +201,7 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
         )
     f1, f2 = film.frames[start], film.frames[start + film.gap]
     write(args.out, rollout(model, f1, f2, args.horizon)[0], fps=args.fps, scale=args.scale)
-    _tell(f"Wrote {args.horizon} generated frames to {args.out}.")
+    _tell(f"Wrote {args.horizon} generated frames to {args.out}; they start at frame {start}, {where}.")
     return {"out": args.out, "start": start, "gap": film.gap, "horizon": args.horizon, "size": list(film.size)}
 
 
@@ -204,33 +225,37 @@ def run_measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_study(args: argparse.Namespace) -> dict[str, Any]:
-    from .study import ARMS, Job, is_row_of, read_results, study, write_results
+    from .study import ARMS, PUBLISHED, Job, add_rows, plan, read_results, study
+    from .train import find_device
 
-    rows, size = read_results(args.out), _size(args.size)
+    out, size = Path(args.out or Path(args.runs) / "results.json"), _size(args.size)
+    _check_out(args.runs, folder=True)
+    _check_out(out)
+    if args.ray in (None, "local"):
+        find_device(args.device)
     jobs = [
         Job(arm, film, seed, args.steps, size, tuple(sorted(args.set)))
         for film in args.films
         for seed in args.seeds
         for arm in args.arms or ARMS
     ]
-    done = []
-    with tqdm(total=len(jobs), unit="run", file=sys.stderr) as bar:
-        for row in study(jobs, args.runs, rows, args.device, args.jobs, args.ray):
+    done, missing = plan(jobs, read_results(out) + read_results(PUBLISHED))
+    add_rows(out, done)
+    with tqdm(initial=len(done), total=len(done) + len(missing), unit="run", file=sys.stderr) as bar:
+        for row in study(missing, args.runs, args.device, args.jobs, args.ray):
+            add_rows(out, [row])
             done.append(row)
-            job = next(j for j in jobs if is_row_of(row, j))
-            if not any(is_row_of(r, job) for r in rows):
-                rows.append(row)
-                write_results(args.out, rows)
             R = "–" if row["R"] is None else f"{row['R']:.2f}"
             bar.set_postfix_str(f"{row['arm']} on {row['film']}, seed {row['seed']}: {row['verdict']}, R {R}")
             bar.update()
-    return {"out": args.out, "runs": done}
+    return {"out": str(out), "runs": done}
 
 
 def _model(args: argparse.Namespace) -> Any:
     from .checkpoint import load
+    from .train import find_device
 
-    return load(args.checkpoint, args.device or "cpu")
+    return load(args.checkpoint, find_device(args.device or "cpu"))
 
 
 def _held_out(model: Any) -> float:
@@ -262,14 +287,21 @@ def _size(text: str) -> tuple[int, int]:
     try:
         height, width = (int(n) for n in text.lower().replace("×", "x").split("x"))
     except ValueError:
-        raise RoadtripError(f"{text!r} is no size; write height x width, as 72x128.") from None
+        raise RoadtripError(f"{text!r} is not a size; write height x width, as 72x128.") from None
     return height, width
 
 
-def _fields(summary: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(summary)
+def _check_out(name: str | Path, folder: bool = False) -> None:
+    """Raises RoadtripError where a file (or folder) of this name can't be written, before the work for it begins."""
+    path = Path(name).absolute()
+    try:
+        if path.exists() and path.is_dir() != folder:
+            raise RoadtripError(f"{name} is {'not a' if folder else 'a'} folder; choose another name to write to.")
+        there = next(p for p in ([path] if folder else []) + [*path.parents] if p.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise RoadtripError(f"Cannot write {name}: {error.strerror}. Choose a folder that can be written.") from None
 
 
 def _tell(sentence: str) -> None:

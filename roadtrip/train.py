@@ -98,7 +98,7 @@ def train(
         resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now. With
             the steps it was planned for, a resumed run equals an unbroken one; beyond the end of its plan the step size
             rises again from where it was.
-        device: CUDA where it is there, unless said otherwise.
+        device: see find_device.
         dtype: of convolutions: "float32", "bfloat16", or "auto" for what is faster on the device.
         preview_every: seconds between previews; they take at most a twentieth of the time.
 
@@ -117,7 +117,7 @@ def train(
         raise RoadtripError(f"Seed {seed} is out of range; choose from 0 to {2**31 - 1}.")
     if not 0 <= held_out <= 0.9:
         raise RoadtripError(f"{held_out:g} can't be held out; choose a share from 0 to 0.9.")
-    run = Run(recipe, film, seed, held_out, torch.device(device or best_device()), dtype)
+    run = Run(recipe, film, seed, held_out, find_device(device), dtype)
     if resume is not None:
         run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)))
         if steps is not None and (stop_at or steps) <= run.step_count:
@@ -480,8 +480,16 @@ def mean_frame(film: Film, starts: Tensor, clip: int) -> Tensor:
     return film.frames[evenly_spaced(seen, 512)].float().mean(dim=0).round().to(torch.uint8)
 
 
-def best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """A device by its name; of None CUDA where it is there, else the CPU. Raises RoadtripError where it can't be used."""
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=found).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+        raise RoadtripError(
+            f"Device {str(device)!r} can't be used on this machine; use cpu, or cuda on a GPU."
+        ) from None
+    return found
 
 
 def best_dtype(device: torch.device) -> str:

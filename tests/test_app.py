@@ -471,6 +471,7 @@ def test_a_dot_puts_its_model_above_where_it_is_shipped(checkpoints, tmp_path, m
         "size": [72, 128],
         "psnr": {"model": [20.0, 18.0, 17.5], "copy_last": [19.0, 16.0, 14.0], "mean_frame": [16.0, 16.5, 17.0]},
     }
+    row["gap"] = facts["film"]["gap"]
     same = row | {"arm": "another", "recipe": row["recipe"] | {"name": "another"}}  # one run under two names
     (tmp_path / "results.json").write_text(json.dumps({"runs": [same, row, row | {"seed": 7}]}))
     (table,) = study_section.tables()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import roadtrip as rt
 from roadtrip import study
 from roadtrip.checkpoint import ARCHITECTURE, CONFIG, MAX_BYTES, MODEL, STATE, Provenance, load_state, new_provenance
-from roadtrip.evaluation import N_STARTS, film_windows
+from roadtrip.evaluation import HORIZON, N_STARTS, film_windows
 from roadtrip.film import evenly_spaced
 from roadtrip.oscillation import median_oscillation, oscillation
 from roadtrip.train import mean_frame
@@ -304,7 +304,7 @@ def test_what_ships_is_a_run_of_the_study(road):
         row, *_ = [r for r in rows if study.is_model_of(model, r)]
         assert tuple(row["size"]) == study.SIZE
         begin = road.clips(evenly_spaced(road.starts(2, "held_out", 0.2), N_STARTS), 2)
-        late = rt.rollout(model, begin[:, 0], begin[:, 1], study.HORIZON)[:, -study.HORIZON // 2 :]
+        late = rt.rollout(model, begin[:, 0], begin[:, 1], HORIZON)[:, -HORIZON // 2 :]
         measured = median_oscillation([oscillation(y, film_windows(road, late.shape[1])) for y in late])
         assert measured.verdict == row["verdict"]
         assert row["R"] is None or measured.return_ratio == pytest.approx(row["R"], rel=0.2)

@@ -133,13 +133,77 @@ def test_rollout(run, film, tmp_path, name, capsys):
     (["measure", "--film", "FILM", "--checkpoint", "RUN", "--horizon", "0"], "horizon"),
     (["rollout", "--film", "FILM", "--checkpoint", "RUN", "--start", "119", "--out", "x.mp4"], "no two frames at"),
     (["rollout", "--film", "FILM", "--checkpoint", "RUN", "--out", "x.exe"], "Can't write x.exe"),
+    (["train", "--film", "nowhere", "--steps", "1", "--out", "OUT", "--device", "foo"], "'foo' can't be used"),
+    (["measure", "--film", "nowhere", "--checkpoint", "RUN", "--device", "foo"], "'foo' can't be used"),
+    (["rollout", "--film", "nowhere", "--checkpoint", "RUN", "--device", "cuda:99", "--out", "x.mp4"], "'cuda:99' can't"),
+    (["train", "--film", "FILM", "--steps", "1", "--out", "OUT", "--device", "meta"], "'meta' can't be used"),
+    (["train", "--film", "FILM", "--steps", "0", "--out", "OUT"], "at least one step"),
+    (["train", "--film", "FILM", "--seconds", "0", "--out", "OUT"], "more than zero seconds"),
+    (["train", "--film", "FILM", "--seconds", "0", "--steps", "1", "--out", "OUT"], "either seconds or steps"),
+    (["train", "--film", "FILM", "--seconds", "1", "--steps", "1", "--out", "OUT"], "either seconds or steps"),
+    (["train", "--film", "nowhere", "--steps", "1", "--out", "FILM"], "is not a folder"),
+    (["train", "--film", "nowhere", "--steps", "1", "--out", "FILM/run"], "Cannot write"),
+    (["import", "nowhere", "--out", "OUT"], "is a folder"),
+    (["import", "nowhere", "--out", "FILM/x.film"], "Cannot write"),
+    (["rollout", "--film", "nowhere", "--checkpoint", "RUN", "--out", "OUT"], "is a folder"),
+    (["rollout", "--film", "nowhere", "--checkpoint", "RUN", "--out", "FILM/x.mp4"], "Cannot write"),
+    (["rollout", "--film", "nowhere", "--checkpoint", "RUN", "--out", "x" * 300 + ".mp4"], "Cannot write"),
 ], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
 def test_what_the_user_got_wrong(arguments, says, run, film, tmp_path, capsys):
     names = {"FILM": str(film), "RUN": str(run), "OUT": str(tmp_path)}
-    assert main([names.get(a, a) for a in arguments]) == 2
+    first = {a: a.partition("/")[0] for a in arguments}
+    assert main([a.replace(first[a], names.get(first[a], first[a]), 1) for a in arguments]) == 2
     captured = capsys.readouterr()
     sentences = [line for line in captured.err.splitlines() if line.strip() and "frame/s" not in line]
     assert says in sentences[-1] and "Traceback" not in captured.err and captured.out == ""
+
+
+def test_the_api_says_so_too(film):
+    for device in ("foo", "meta", 1.5):
+        with pytest.raises(rt.RoadtripError, match="can't be used"):
+            rt.train("v1", film, steps=1, device=device)
+
+
+@pytest.mark.parametrize("part", ["nothing", "one frame"])
+def test_a_rollout_starts_where_it_can(part, film, stills, tmp_path, capsys):
+    """Of a model that held nothing out, and on a film whose last fifth is one frame."""
+    common = ["--size", "48x80", "--gap", "1"]
+    share = {"nothing": "0", "one frame": "0.2"}[part]
+    few = str(film)
+    if part == "one frame":
+        few = str(tmp_path / "few")
+        (tmp_path / "few").mkdir()
+        for t in range(6):
+            (tmp_path / "few" / f"{t}.png").write_bytes((stills / f"{t}.png").read_bytes())
+    out = str(tmp_path / "run")
+    arguments = ["train", "--film", str(film), "--steps", "1", "--held-out-fraction", share, "--out", out]
+    assert main([*arguments, *common]) == 0
+    arguments = ["rollout", "--film", few, "--checkpoint", out, "--horizon", "2", "--out", str(tmp_path / "x.png")]
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["start"] in (2, 3, 58, 59) and "no two frames of it are held out" in captured.err
+
+
+def test_a_state_that_is_not_the_models_is_not_kept(film, tmp_path, capsys):
+    """Saved again without --resumable, a checkpoint can't go on from what another run left there."""
+    out = str(tmp_path)
+    arguments = ["train", "--film", str(film), "--size", "48x80", "--out", out]
+    assert main([*arguments, "--steps", "1", "--resumable"]) == 0
+    assert main([*arguments, "--steps", "2"]) == 0
+    assert main([*arguments, "--steps", "4", "--resume", out]) == 2
+    assert "can't be resumed" in capsys.readouterr().err
+
+
+def test_json_without_infinity(stills, tmp_path, capsys):
+    """Of a film that stands still the share of its motion is infinite: null in JSON."""
+    (tmp_path / "same").mkdir()
+    for t in range(100):
+        (tmp_path / "same" / f"{t:03}.png").write_bytes((stills / "0.png").read_bytes())
+    common = ["--film", str(tmp_path / "same"), "--size", "48x80", "--gap", "1", "--json"]
+    assert main(["train", *common, "--recipe", "v1", "--steps", "2", "--out", str(tmp_path / "run")]) == 0
+    assert main(["measure", *common, "--checkpoint", str(tmp_path / "run"), "--horizon", "16"]) == 0
+    assert answer(capsys)["S"] is None
 
 
 def test_a_fresh_process(run, film, tmp_path):

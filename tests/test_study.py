@@ -17,8 +17,9 @@ import torch
 from PIL import Image, ImageFilter
 
 import roadtrip as rt
-from roadtrip import evidence, study
+from roadtrip import study
 from roadtrip.__main__ import main
+from roadtrip.study import analysis, pool, running
 
 TOO_LITTLE = {"width": 8, "depth": 1, "disc_width": 8, "batch": 2}
 SMALL = tuple(f"{k}={v}" for k, v in sorted(TOO_LITTLE.items()))
@@ -89,7 +90,8 @@ def test_a_second_setting_of_all_arms():
     assert pingpong.pingpong_weight / pingpong.l1_weight == pytest.approx(
         study.ARMS["cure-pingpong"].pingpong_weight / study.ARMS["cure-pingpong"].l1_weight
     )
-    assert study.Job("pair").folder != study.Job("pair", changes=("l1_weight=10",)).folder
+    plain, changed = study.Job("pair"), study.Job("pair", changes=("l1_weight=10",))
+    assert plain.folder(plain.key("f", 1)) != changed.folder(changed.key("f", 1))
     for wrong in ("nonsense=1", "width=wide", "disc_shuffle=perhaps", "width"):
         with pytest.raises(rt.RoadtripError):
             study.Job("pair", changes=(wrong,))
@@ -112,8 +114,9 @@ def test_rows_say_everything(table):
 def test_a_row_is_its_checkpoints_number(table, drive):
     row = rows_of(table / "results.json")[2]
     job = study.Job(row["arm"], f"{drive}:1", row["seed"], 3, (32, 48), SMALL)
-    model = rt.load(table / "runs" / job.folder)
     film = rt.open_film(drive, size=(32, 48), gap=1)
+    model = rt.load(table / "runs" / job.folder(study.key_of(row)))
+    assert study.is_model_of(model, row) and not study.is_model_of(model, row | {"gap": 2})
     measured = rt.evaluate(model, film, 64).to_dict()
     assert measured["R"] == pytest.approx(row["R"], rel=1e-4)
     assert measured["verdict"] == row["verdict"]
@@ -121,7 +124,7 @@ def test_a_row_is_its_checkpoints_number(table, drive):
 
 def test_a_row_is_never_run_again(table, drive, monkeypatch):
     before = (table / "results.json").read_text()
-    monkeypatch.setattr(study, "run", lambda *_: pytest.fail("ran again"))
+    forbid_runs(monkeypatch)
     assert call(drive, table) == 0
     assert (table / "results.json").read_text() == before
 
@@ -184,7 +187,7 @@ def test_a_run_leaves_the_callers_threads_as_they_were(drive, tmp_path):
 
 def test_vectors_set_by_hand_stay(monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "DEFAULT")
-    assert "ONEDNN_MAX_CPU_ISA" not in study._vectors()
+    assert "ONEDNN_MAX_CPU_ISA" not in pool._vectors()
 
 
 def test_ray_gives_the_same_table(table, drive, tmp_path):
@@ -199,7 +202,148 @@ def test_bad_calls_are_one_sentence(drive, tmp_path, capsys):
         assert main(["study", "--steps", "1", "--seeds", "0", "--arms", "v1", *out, *wrong]) == 2
         assert capsys.readouterr().err.strip().splitlines()[-1].endswith(".")
     (tmp_path / "other.json").write_text("[]")
-    assert main(["study", "--out", str(tmp_path / "other.json")]) == 2
+    for out, says in (("other.json", "is not a study's table"), (".", "is a folder"), ("other.json/x", "Cannot write")):
+        assert main(["study", "--films", "nowhere", "--out", str(tmp_path / out)]) == 2
+        assert says in capsys.readouterr().err
+    assert main(["study", "--films", "nowhere", "--runs", str(tmp_path / "other.json")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    for wrong, says in (
+        (["--steps", "0"], "at least 1"),
+        (["--seeds", "-1"], "Seed -1"),
+        (["--device", "foo"], "'foo'"),
+    ):
+        assert main(["study", "--films", "nowhere", "--runs", str(tmp_path / "runs"), *wrong]) == 2
+        assert says in capsys.readouterr().err
+
+
+def forbid_runs(monkeypatch):
+    monkeypatch.setattr(pool, "_in_processes", lambda *_: pytest.fail("a run began"))
+
+
+def test_a_published_row_is_taken_and_the_published_table_stays(tmp_path, monkeypatch):
+    """As README calls it, from a folder of one's own and with the project's."""
+    forbid_runs(monkeypatch)
+    for home, out in ((tmp_path, "runs/study/results.json"), (study.PUBLISHED.parents[1], str(tmp_path / "own.json"))):
+        monkeypatch.chdir(home)
+        before = study.PUBLISHED.read_bytes()
+        more = ["--out", out] if home != tmp_path else []
+        assert main(["study", "--arms", "pair", "--films", "scenery", "--seeds", "0", "3", *more]) == 0
+        assert study.PUBLISHED.read_bytes() == before
+        rows = study.read_results(out)
+        assert [(r["arm"], r["film"], r["seed"]) for r in rows] == [("pair", "scenery", 0), ("pair", "scenery", 3)]
+        assert all(row in study.read_results(study.PUBLISHED) for row in rows)
+
+
+def test_a_row_of_another_film_by_that_name_is_not_taken():
+    row = next(r for r in study.read_results(study.PUBLISHED) if study.job_of(r) == study.Job("pair"))
+    assert study.plan([study.Job("pair")], [row]) == ([row], [])
+    for other in (row | {"fingerprint": "0" * 64}, row | {"gap": row["gap"] + 1}):
+        assert study.plan([study.Job("pair")], [other]) == ([], [study.Job("pair")])
+    # the same film under another name, and asked for twice
+    twice = [study.Job("pair", "scenery:0"), study.Job("pair", f"scenery:0:{row['gap']}")]
+    assert study.plan(twice, [row]) == ([row], []) and len(study.plan(twice, [])[1]) == 1
+
+
+def test_two_folders_of_one_name_have_a_row_each(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (2, 130, 32, 48, 3), dtype=np.uint8)
+    for home, frames in zip("ab", noise):
+        (tmp_path / home / "stills").mkdir(parents=True)
+        for t in range(100):
+            Image.fromarray(frames[t]).filter(ImageFilter.GaussianBlur(2)).save(tmp_path / home / "stills" / f"{t}.png")
+    films = [f"{tmp_path / home / 'stills'}:1" for home in "ab"]
+    common = [
+        "study",
+        "--films",
+        *films,
+        "--arms",
+        "v1",
+        "--size",
+        "32x48",
+        "--steps",
+        "1",
+        "--seeds",
+        "0",
+        "--set",
+        *SMALL,
+    ]
+    assert main([*common, "--jobs", "1", "--runs", str(tmp_path / "runs")]) == 0
+    rows = rows_of(tmp_path / "runs" / "results.json")
+    assert [r["film"] for r in rows] == ["stills:1"] * 2 and len({r["fingerprint"] for r in rows}) == 2
+    assert len(list((tmp_path / "runs").glob("*/row.json"))) == 2
+    assert [len(g.seeds) for g in analysis.groups(rows)] == [1, 1]
+
+
+def test_what_another_study_adds_meanwhile_stays(table, drive, tmp_path, monkeypatch):
+    first, second, *_ = rows_of(table / "results.json")
+
+    def runs(*_):
+        study.write_results(tmp_path / "results.json", [second])  # as another study would
+        yield first
+
+    monkeypatch.setattr(study, "study", runs)
+    assert call(drive, tmp_path) == 0
+    assert rows_of(tmp_path / "results.json") == [first, second]
+
+
+def test_two_processes_write_one_table(table, tmp_path):
+    code = """
+import json, sys
+from roadtrip import study
+(row, *_), out, first = study.read_results(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for seed in range(first, first + 25):
+    study.add_rows(out, [row | {"seed": seed}])
+"""
+    out, source = str(tmp_path / "results.json"), str(table / "results.json")
+    writers = [subprocess.Popen([sys.executable, "-c", code, source, out, first]) for first in ("0", "25", "25")]
+    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    assert [row["seed"] for row in rows_of(tmp_path / "results.json")] == list(range(50))
+
+
+def test_a_row_from_before_a_field_was_added_is_still_the_runs(table, drive):
+    row = rows_of(table / "results.json")[0]
+    job = study.Job(row["arm"], f"{drive}:1", row["seed"], 3, (32, 48), SMALL)
+    older = row | {"recipe": {k: v for k, v in row["recipe"].items() if k not in ("ema", "spectral")}}
+    assert study.plan([job], [older]) == ([older], [])
+    for broken in (row | {"recipe": {"nonsense": 1}}, row | {"size": 48}, {"arm": "v2"}):
+        with pytest.raises(rt.RoadtripError, match="not one of the study's"):
+            study.plan([job], [broken])
+
+
+def test_a_film_and_its_gap(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "take:2").mkdir()
+    for text, film, gap in [
+        ("stills", "stills", None),
+        ("ca_freeway:8", "ca_freeway", "8"),
+        ("drive.mp4:0.5s", "drive.mp4", "0.5s"),
+        ("scenery", "scenery", None),
+        ("scenery:7", "scenery:7", None),  # a seed, as in open_film
+        ("scenery:7:12", "scenery:7", "12"),
+        ("./scenery:7", "./scenery", "7"),
+        ("C:\\trips\\stills", "C:\\trips\\stills", None),
+        ("C:\\trips\\stills:8", "C:\\trips\\stills", "8"),
+        ("take:2", "take:2", None),  # there is a folder of that name
+        ("take:2:8", "take:2", "8"),
+        (":8", ":8", None),
+        ("x" * 5000 + ":8", "x" * 5000, "8"),
+    ]:
+        assert study.film_and_gap(text) == (film, gap)
+    assert study.Job("pair", "scenery:7").film_name == "scenery:7"
+    assert study.Job("pair", "take:2:8").film_name == "take-2:8"
+    assert study.Job("pair", "~/trips/v1.2:8").film_name == "v1.2:8"
+    seven = rt.open_film("scenery:7", size=(32, 48))
+    (job,) = study.plan([study.Job("pair", "scenery:7", size=(32, 48))], [])[1]
+    assert running.open_job(job).fingerprint == seven.fingerprint
+    other = running.open_job(study.Job("pair", "scenery:7:12", size=(32, 48)))
+    assert (other.fingerprint, other.gap) == (seven.fingerprint, 12)
+
+
+def test_a_film_too_short_to_measure_on_is_told_before_training(drive, tmp_path, monkeypatch):
+    film = rt.open_film(drive, size=(32, 48))
+    short = replace(film, frames=film.frames[:60]).save(tmp_path / "short.film")
+    monkeypatch.setattr(running, "Run", lambda *_: pytest.fail("a run began"))
+    with pytest.raises(rt.RoadtripError, match="held-out stretch"):
+        study.run(study.Job("v1", f"{short}:1", 0, 1, (32, 48), SMALL), tmp_path)
 
 
 # --- what a table says ------------------------------------------------------------------------------------------------
@@ -207,17 +351,17 @@ def test_bad_calls_are_one_sentence(drive, tmp_path, capsys):
 
 def test_permutation_test_by_hand():
     # 3 against 3, all of one side below the other: 2 of 20 deals are as far apart
-    assert evidence.permutation_test([([1.0, 2, 3], [4.0, 5, 6])]) == pytest.approx(2 / 20)
+    assert analysis.permutation_test([([1.0, 2, 3], [4.0, 5, 6])]) == pytest.approx(2 / 20)
     # in two films at once: both sums at their end, or both at the other
-    assert evidence.permutation_test([([1.0, 2, 3], [4.0, 5, 6])] * 2) == pytest.approx(2 / 400)
-    assert evidence.permutation_test([([1.0, 1], [1.0, 1])]) == 1
+    assert analysis.permutation_test([([1.0, 2, 3], [4.0, 5, 6])] * 2) == pytest.approx(2 / 400)
+    assert analysis.permutation_test([([1.0, 1], [1.0, 1])]) == 1
     # of ten and five and five on either side, too many deals to make each, all the way apart
     apart = [([0.0] * n, [1.0] * n) for n in (10, 5, 5)]
-    assert evidence.permutation_test(apart) == pytest.approx(2 / (184756 * 252 * 252))
+    assert analysis.permutation_test(apart) == pytest.approx(2 / (184756 * 252 * 252))
     with pytest.raises(rt.RoadtripError):
-        evidence.permutation_test([([], [1.0])])
+        analysis.permutation_test([([], [1.0])])
     with pytest.raises(rt.RoadtripError, match="too many"):
-        evidence.permutation_test(apart * 2)
+        analysis.permutation_test(apart * 2)
 
 
 def test_permutation_test_counts_what_brute_force_counts():
@@ -232,27 +376,27 @@ def test_permutation_test_counts_what_brute_force_counts():
 
     seen = abs(sum(np.mean(a) - np.mean(b) for a, b in strata))
     ways = [abs(sum(w)) >= seen - 1e-9 for w in itertools.product(*(deals(a, b) for a, b in strata))]
-    assert evidence.permutation_test(strata) == pytest.approx(np.mean(ways))
+    assert analysis.permutation_test(strata) == pytest.approx(np.mean(ways))
 
 
 def test_holm_by_hand():
-    assert evidence.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert evidence.holm([]) == []
+    assert analysis.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert analysis.holm([]) == []
 
 
-def test_the_best_cure_comes_back_least_and_is_nearest_to_real_film():
-    def row(arm, seed, verdict, R, back, sharpness=1.0):
-        looks = ["oscillates"] * back + ["moves"] * (12 - back)
-        curve = [{"step": i, "verdict": verdict} for i, verdict in enumerate(looks)]
+def test_the_best_cure_oscillates_least_and_is_nearest_to_real_film():
+    def row(arm, seed, verdict, R, oscillating, sharpness=1.0):
+        checks = ["oscillates"] * oscillating + ["moves"] * (12 - oscillating)
+        curve = [{"step": i, "verdict": verdict} for i, verdict in enumerate(checks)]
         known = {"R": R, "sharpness": sharpness, "training_curve": curve, "real": {"return_ratio": 1.25}}
         return {"arm": arm, "seed": seed, "verdict": verdict} | known
 
     def best(*runs, **rule):
-        return evidence.best_cure([row(*run) for run in runs], **rule)
+        return analysis.best_cure([row(*run) for run in runs], **rule)
 
     r1, noise = [("cure-r1", i, "moves", 1.7, 0) for i in (0, 1)], [("cure-noise", i, "moves", 1.5, 0) for i in (0, 1)]
     assert best(*r1, *noise) == "cure-noise"
-    assert best(*r1, noise[0], ("cure-noise", 1, "moves", 1.5, 3)) == "cure-r1"  # it came back now and then
+    assert best(*r1, noise[0], ("cure-noise", 1, "moves", 1.5, 3)) == "cure-r1"  # it oscillated now and then
     assert best(*r1, noise[0], ("cure-noise", 1, "3-cycle", 1.5, 0)) == "cure-r1"  # it ended so
     assert best(noise[0], ("cure-noise", 1, "frozen", None, 0)) is None
     assert best(*r1, noise[0]) == "cure-r1"  # one seed is not enough
@@ -267,32 +411,46 @@ def test_the_best_cure_comes_back_least_and_is_nearest_to_real_film():
 def test_frozen_runs_are_counted_apart(table):
     rows = [row | {"R": 1.5, "verdict": "moves"} for row in rows_of(table / "results.json")]
     rows[0] |= {"R": 1.99, "verdict": "frozen"}  # a ratio of two distances that are both too small to see
-    group = next(g for g in evidence.groups(rows) if g.arm == "v2")
+    group = next(g for g in analysis.groups(rows) if g.arm == "v2")
     assert group.share("frozen") == 0.5 and group.spread["R"] == (1.5, 1.5, 1.5)
-    (found,) = evidence.compare(rows, "pair")
+    (found,) = analysis.compare(rows, "pair")
     assert (found.other, found.films) == ("v2", ("wobble:1",)) and 0 < found.p <= found.adjusted <= 1
-    (share,) = evidence.compare(rows, "pair", "frozen")
+    (share,) = analysis.compare(rows, "pair", "frozen")
     assert share.difference <= 0
 
 
-def test_returns_are_counted_over_the_looks():
+def test_what_is_not_a_measure_is_told(table):
+    rows = rows_of(table / "results.json")
+    for wrong in ("Rr", "oscilates", "returns", "2-cycle", "9-cycle", ""):
+        with pytest.raises(rt.RoadtripError, match="choose from: R, N, .*oscillates.*8-cycle"):
+            analysis.measure_value(rows[0], wrong)
+        with pytest.raises(rt.RoadtripError, match="choose from"):
+            analysis.compare(rows, "pair", wrong)
+        with pytest.raises(rt.RoadtripError, match="choose from"):
+            analysis.groups(rows)[0].share(wrong)
+    with pytest.raises(rt.RoadtripError, match="no arm 'pear'"):
+        analysis.compare(rows, "pear")
+    assert {row["verdict"] for row in study.read_results(study.PUBLISHED)} <= {*analysis.VERDICTS}
+
+
+def test_the_share_of_checks_that_oscillate():
     training_curve = [{"verdict": v} for v in ("moves", "oscillates", "3-cycle", "frozen")]
-    assert evidence.measure_value({"training_curve": training_curve}, "oscillating_share") == 0.5
-    assert evidence.measure_value({"training_curve": []}, "oscillating_share") is None
-    assert evidence.measure_value({"verdict": "frozen", "R": None}, "frozen") == 1
+    assert analysis.measure_value({"training_curve": training_curve}, "oscillating_share") == 0.5
+    assert analysis.measure_value({"training_curve": []}, "oscillating_share") is None
+    assert analysis.measure_value({"verdict": "frozen", "R": None}, "frozen") == 1
 
 
 def test_gains_are_over_the_best_baseline_there():
     row = {
         "psnr": {"model": [20, 18, 17], "copy_last": [19, 16, 14], "linear": [17, 12, 8], "mean_frame": [16, 17, 18]}
     }
-    assert [evidence.measure_value(row, gain) for gain in ("gain1", "gain4", "gain16")] == [1, 1, -1]
+    assert [analysis.measure_value(row, gain) for gain in ("gain1", "gain4", "gain16")] == [1, 1, -1]
 
 
 def test_the_median_seed():
     rows = [{"R": r, "seed": i, "verdict": "moves"} for i, r in enumerate((0.5, None, 1.5, 1.0, 0.7))]
-    assert evidence.median_seed(rows)["seed"] == 4
-    assert evidence.median_seed([row | {"verdict": "frozen"} if row["R"] == 1.5 else row for row in rows])["seed"] == 0
-    assert evidence.median_seed(rows[:2])["seed"] == 1
-    later = [rows[0] | {"seed": evidence.SELECTION_SEEDS + i, "R": 0.0} for i in range(9)]
-    assert evidence.median_seed(rows + later)["seed"] == 4
+    assert analysis.median_seed(rows)["seed"] == 4
+    assert analysis.median_seed([row | {"verdict": "frozen"} if row["R"] == 1.5 else row for row in rows])["seed"] == 0
+    assert analysis.median_seed(rows[:2])["seed"] == 1
+    later = [rows[0] | {"seed": analysis.SELECTION_SEEDS + i, "R": 0.0} for i in range(9)]
+    assert analysis.median_seed(rows + later)["seed"] == 4

@@ -7,8 +7,8 @@ from functools import reduce
 from typing import Any
 
 from ..evaluation import compare_to_baselines
-from ..evidence import groups, measure_value
-from ..study import ARMS
+from ..study import ARMS, Row
+from ..study.analysis import groups, measure_value
 
 # Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds. A recipe has one everywhere.
 RECIPE = {"v1": "#E69F00", "v2": "#009E73", "v3-pair": "#D55E00", "v3-single": "#0072B2", "lstm": "#CC79A7"}
@@ -204,7 +204,7 @@ def spectra(powers: dict[str, list[float]], recipes: list[str], real: list[float
     return _figure(lines, "cycles a frame (0.5 is a flip)", "share of motion", yaxis={"type": "log"})
 
 
-def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
+def seeds_of_arms(rows: list[Row], measure: str) -> dict[str, Any]:
     """Every seed of every arm as a dot, by a measure of a study's rows of one film; real film and linear extrapolation
     are bands, where the measure has values for them. Seeds for which it is undefined (R of frozen rollouts) stand below
     the axis."""
@@ -248,7 +248,7 @@ def seeds_of_arms(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
     return _figure(data, "", MEASURES[measure], xaxis=ticks, **layout)
 
 
-def whole_study(tables: dict[str, list[dict[str, Any]]], usual: tuple[str, ...] = ()) -> dict[str, Any]:
+def whole_study(tables: dict[str, list[Row]], usual: tuple[str, ...] = ()) -> dict[str, Any]:
     """How many seeds of every arm (downwards) oscillate in every table of runs (across, the longest first): "3/5" on a
     colour that is deeper the larger the share; empty where nothing was run. usual: left out of the names."""
     names = sorted(tables, key=lambda name: -len(tables[name]))
@@ -289,13 +289,13 @@ def whole_study(tables: dict[str, list[dict[str, Any]]], usual: tuple[str, ...] 
     )
 
 
-def onsets(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def onsets(rows: list[Row]) -> dict[str, Any]:
     """R of several runs over the rollout, in windows of 16 frames: where an oscillation sets in."""
     lines = [([w["frames"][0] + 7.5 for w in row["onset"]], [w["R"] for w in row["onset"]], row) for row in rows]
     return _of_seeds(lines, "frames ahead")
 
 
-def training_curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def training_curves(rows: list[Row]) -> dict[str, Any]:
     """R of several runs over their training steps, from one start: whether what a rollout does comes and goes as the
     networks train, which is another clock than the rollout's own."""
     lines = [
@@ -305,7 +305,7 @@ def training_curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return _of_seeds(lines, "training step")
 
 
-def _of_seeds(lines: list[tuple[list[float], Values, dict[str, Any]]], x: str) -> dict[str, Any]:
+def _of_seeds(lines: list[tuple[list[float], Values, Row]], x: str) -> dict[str, Any]:
     shades = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
     data = [
         _line(f"seed {row['seed']}", xs, ys, shades[row["seed"] % len(shades)], mode="lines+markers")

@@ -1,6 +1,6 @@
 """What the study found, every seed of every arm, from checkpoints/results.json: stands under Compare.
 
-Counts and medians come from evidence.py; computes no number itself.
+Counts and medians come from study/analysis.py; computes no number itself.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..evidence import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
 from ..study import SIZE, STEPS, Row, is_model_of, read_results
+from ..study.analysis import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
 from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
 from .library import checkpoints, shipped, shipped_names
 from .messages import escape_markdown, user_errors

@@ -1,6 +1,6 @@
-"""evidence: what a table of runs says. Medians and ranges over seeds, shares of verdicts, exact tests between arms.
+"""What a table of runs says: medians and ranges over seeds, shares of verdicts, exact tests between arms.
 
-Reads rows as study writes them. Knows nothing of networks, prose or figures.
+Reads rows and nothing else. Independent of networks, prose and figures.
 """
 
 from __future__ import annotations
@@ -13,13 +13,24 @@ from itertools import combinations
 
 import numpy as np
 
-from .errors import RoadtripError
-from .study import ARMS, HORIZONS, SIZE, Row
+from ..errors import RoadtripError
+from ..evaluation import HORIZONS
+from ..oscillation import LAGS
+from .arms import ARMS
+from .rows import SIZE, Row
 
 SELECTION_SEEDS = 5  # a shipped run is picked from its first so many seeds, so that what is run later changes nothing
 FIRST_SWEEP_SEED = 100  # seeds from here on chose a setting and are in no published table
 GAINS = {f"gain{h}": i for i, h in enumerate(HORIZONS)}  # by name, and where they stand in a row's "psnr"
 MEASURES = ("R", "N", "S", "B", "sharpness", "oscillating_share", *GAINS)
+VERDICTS = (
+    "moves",
+    "frozen",
+    "oscillates",
+    "flickers",
+    "switches between two modes",
+    *(f"{p}-cycle" for p in LAGS[2:]),
+)
 Spread = tuple[float, float, float]  # median, least, most
 
 
@@ -38,7 +49,8 @@ class Group:
     spread: dict[str, Spread | None]
 
     def count(self, verdict: str) -> int:
-        """How many seeds have this verdict."""
+        """How many seeds have this verdict. Raises RoadtripError for what is not one of VERDICTS."""
+        _check_name(verdict, VERDICTS, "verdict")
         return dict(self.verdicts).get(verdict, 0)
 
     def share(self, verdict: str) -> float:
@@ -52,15 +64,18 @@ def is_published(row: Row) -> bool:
 
 
 def groups(rows: list[Row]) -> list[Group]:
-    """One Group for each film, setting and arm, in the table's order."""
+    """One Group for each film, setting and arm, in the table's order. Films are told apart by what they hold."""
     gathered: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        gathered[row["film"], row["steps"], tuple(row["size"]), row["setting"], row["arm"]].append(row)
+        film = row["film"], row.get("fingerprint")
+        gathered[film, row["steps"], tuple(row["size"]), row["setting"], row["arm"]].append(row)
     answer = []
-    for (film, steps, size, setting, arm), members in gathered.items():
+    for ((film, _), steps, size, setting, arm), members in gathered.items():  # type: ignore[misc]
         verdicts = Counter(row["verdict"] for row in members).most_common()
-        known = {k: [measure_value(row, k) for row in members] for k in MEASURES}
-        spread = {k: _spread([v for v in values if v is not None]) for k, values in known.items()}
+        spread: dict[str, Spread | None] = {}
+        for measure in MEASURES:
+            values = [v for row in members if (v := measure_value(row, measure)) is not None]
+            spread[measure] = (statistics.median(values), min(values), max(values)) if values else None
         seeds = tuple(sorted(row["seed"] for row in members))
         answer.append(Group(arm, film, setting, steps, size, seeds, tuple(verdicts), spread))  # type: ignore[arg-type]
     return answer
@@ -94,13 +109,13 @@ def best_cure(rows: list[Row], sharp: bool = False) -> str | None:
         of = [row for row in rows if row["arm"] == arm and row["seed"] in (0, 1)]
         if len(of) < 2 or any(row["verdict"] == "frozen" or is_periodic(row["verdict"]) for row in of):
             continue
-        returns, R, sharpness = (
+        share, R, sharpness = (
             statistics.median(measure_value(row, k) or 0.0 for row in of)
             for k in ("oscillating_share", "R", "sharpness")
         )
-        off = abs(math.log2(sharpness)) if sharp else abs(R - of[0]["real"]["return_ratio"])
-        if not sharp or off <= 1:
-            found.append((returns, off, arm))
+        distance = abs(math.log2(max(sharpness, 1e-9))) if sharp else abs(R - of[0]["real"]["return_ratio"])
+        if not sharp or distance <= 1:
+            found.append((share, distance, arm))
     return min(found)[2] if found else None
 
 
@@ -122,18 +137,18 @@ def compare(rows: list[Row], arm: str, measure: str = "R") -> list[Comparison]:
     """`arm` against each other arm, by an exact permutation test of `measure` that shuffles seeds between the two arms
     within each film. The rows must share steps, size and setting.
 
-    measure: one of MEASURES, for which runs where it is undefined (R of frozen ones) are left out; or a verdict, whose
-    shares of seeds are compared.
+    measure: one of MEASURES, for which runs where it is undefined (R of frozen ones) are left out; or one of VERDICTS,
+    whose shares of seeds are compared. Raises RoadtripError for another one, and for an arm that is not there.
     """
+    _check_name(arm, tuple(ARMS), "arm")
+    _check_name(measure, (*MEASURES, *VERDICTS), "measure or verdict")
     found: list[tuple[str, tuple[str, ...], float | None, float | None]] = []
-    films = sorted({row["film"] for row in rows})
+    films = sorted({(row["film"], row["fingerprint"]) for row in rows})
     for other in [a for a in ARMS if a != arm and any(row["arm"] == a for row in rows)]:
         strata = {}
         for film in films:
-            sides = [
-                [measure_value(row, measure) for row in rows if (row["film"], row["arm"]) == (film, a)]
-                for a in (arm, other)
-            ]
+            of_film = [row for row in rows if (row["film"], row["fingerprint"]) == film]
+            sides = [[measure_value(row, measure) for row in of_film if row["arm"] == a] for a in (arm, other)]
             known = [[v for v in side if v is not None] for side in sides]
             if all(known):
                 strata[film] = (known[0], known[1])
@@ -141,7 +156,7 @@ def compare(rows: list[Row], arm: str, measure: str = "R") -> list[Comparison]:
         if strata:
             difference = statistics.fmean(statistics.fmean(a) - statistics.fmean(b) for a, b in strata.values())
             p = permutation_test(list(strata.values()))
-        found.append((other, tuple(strata), difference, p))
+        found.append((other, tuple(name for name, _ in strata), difference, p))
     adjusted = iter(holm([p for *_, p in found if p is not None]))
     return [Comparison(arm, o, measure, f, d, p, None if p is None else next(adjusted)) for o, f, d, p in found]
 
@@ -188,28 +203,33 @@ def _differences(a: list[float], b: list[float]) -> np.ndarray:
 
 
 def measure_value(row: Row, measure: str) -> float | None:
-    """A run's own value of one of MEASURES, None where it is undefined; 1 or 0 for a verdict that it has or has not.
+    """A run's own value of one of MEASURES, None where it is undefined; 1 or 0 for one of VERDICTS that it has or has
+    not. Raises RoadtripError for another name.
 
-    R and N are undefined for a frozen run, however it trembles: ratios of what is too small to see say nothing.
+    R and N are undefined for a frozen run: they are ratios of motions that are too small to see.
     "oscillating_share" is the share of checks during training (12 in the published table, from one start) at which the
-    rollout oscillated or cycled: what a run ends as depends on the moment at which it ends, this less. "gain1", "gain4" and
-    "gain16" are PSNR so many frames ahead over the best baseline's there, in dB.
+    rollout oscillated or cycled: it depends less than the verdict on the moment at which training ends. "gain1", "gain4"
+    and "gain16" are PSNR so many frames ahead over the best baseline's there, in dB.
     """
+    _check_name(measure, (*MEASURES, *VERDICTS), "measure or verdict")
+    if measure in VERDICTS:
+        return float(row["verdict"] == measure)
     if measure == "oscillating_share":
-        found = [is_periodic(look["verdict"]) for look in row["training_curve"]]
+        found = [is_periodic(check["verdict"]) for check in row["training_curve"]]
         return statistics.fmean(found) if found else None
     if measure in GAINS:
         at = GAINS[measure]
         return row["psnr"]["model"][at] - max(dB[at] for name, dB in row["psnr"].items() if name != "model")
     if measure in ("R", "N") and row["verdict"] == "frozen":
         return None
-    return row[measure] if measure in MEASURES else float(row["verdict"] == measure)
+    return row[measure]  # type: ignore[literal-required]
+
+
+def _check_name(name: str, choices: tuple[str, ...], what: str) -> None:
+    if name not in choices:
+        raise RoadtripError(f"There is no {what} {name!r}; choose from: {', '.join(choices)}.")
 
 
 def is_periodic(verdict: str) -> bool:
-    """Whether it says that a rollout returns to a frame that it has left."""
+    """Whether a verdict says that a rollout repeats itself: oscillates, or cycles through 3 to 8 pictures."""
     return verdict == "oscillates" or verdict.endswith("-cycle")
-
-
-def _spread(values: list[float]) -> Spread | None:
-    return (statistics.median(values), min(values), max(values)) if values else None

@@ -6,15 +6,16 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import roadtrip as rt
-from roadtrip.evidence import FIRST_SWEEP_SEED, best_cure, median_seed
-from roadtrip.study import SIZE, STEPS, Job, Row, is_model_of, is_row_of, job_of, read_results, study
+from roadtrip.study import PUBLISHED, SIZE, STEPS, Row, is_model_of, job_of, key_of, read_results, study
+from roadtrip.study.analysis import FIRST_SWEEP_SEED, best_cure, median_seed
 
-HERE = Path(__file__).parent
-POST = {"setting": "output=picture", "steps": 2400}  # the post's kind of network, trained for as long as it takes
+# the post's kind of network, trained for as long as it takes
+POST: dict[str, Any] = {"setting": "output=picture", "steps": 2400}
 POST_REPLAY = POST | {"setting": "output=picture replay=8"}
-MEDIANS = {  # of each the seed whose R is the median
+MEDIANS: dict[str, dict[str, Any]] = {  # of each the seed whose R is the median
     "v1": {"arm": "v1"},
     "v2": {"arm": "v2"},
     "v3-pair": {"arm": "pair"},
@@ -30,7 +31,12 @@ MEDIANS = {  # of each the seed whose R is the median
     "post-replay-single": {"arm": "single"} | POST_REPLAY,
 }
 # of the sweep's own runs; picked because it flips, and called so wherever it is shown
-FLIP = {"arm": "pair", "seed": FIRST_SWEEP_SEED, "setting": "l1_weight=100 output=picture", "steps": POST["steps"]}
+FLIP: dict[str, Any] = {
+    "arm": "pair",
+    "seed": FIRST_SWEEP_SEED,
+    "setting": "l1_weight=100 output=picture",
+    "steps": POST["steps"],
+}
 
 
 def chosen(rows: list[Row]) -> dict[str, Row]:
@@ -38,9 +44,9 @@ def chosen(rows: list[Row]) -> dict[str, Row]:
     road = [row for row in rows if row["film"] == "scenery" and tuple(row["size"]) == SIZE]
     table = [row for row in road if row["seed"] < FIRST_SWEEP_SEED]
 
-    def alike(among: list[Row], wanted: Row) -> list[Row]:
+    def alike(among: list[Row], wanted: dict[str, Any]) -> list[Row]:
         wanted = {"setting": "", "steps": STEPS} | wanted
-        return [row for row in among if all(row[k] == v for k, v in wanted.items())]
+        return [row for row in among if wanted.items() <= row.items()]
 
     answer = {name: median_seed(alike(table, wanted)) for name, wanted in MEDIANS.items()}
     answer["post-flip"] = alike(road, FLIP)[0]
@@ -52,20 +58,23 @@ def chosen(rows: list[Row]) -> dict[str, Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.checkpoints", description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/study"), help="where the study keeps finished runs")
-    runs = parser.parse_args().runs
-    wanted: dict[str, Job] = {}
-    for name, row in chosen(read_results(HERE / "results.json")).items():
-        if (HERE / name).exists() and is_model_of(rt.load(HERE / name), row):
+    runs, home = parser.parse_args().runs, PUBLISHED.parent
+    wanted: dict[str, Row] = {}
+    for name, row in chosen(read_results(PUBLISHED)).items():
+        if (home / name).exists() and is_model_of(rt.load(home / name), row):
             print(f"{name} is there already", file=sys.stderr)
         else:
-            wanted[name] = job_of(row)
-    for made in study([*dict.fromkeys(wanted.values())], runs):
-        for name, job in wanted.items():
-            if is_row_of(made, job):
-                rt.save(HERE / name, rt.load(runs / job.folder))
-                print(f"{name}: {made['arm']}, seed {made['seed']}, R {made['R']}, {made['verdict']}", flush=True)
+            wanted[name] = row
+    for made in study([*dict.fromkeys(map(job_of, wanted.values()))], runs):
+        key = key_of(made)
+        names = [name for name, row in wanted.items() if key_of(row) == key]
+        if not names:
+            parser.exit(2, f"The film called {made['film']} is not the table's; study it again.\n")
+        for name in names:
+            rt.save(home / name, rt.load(runs / job_of(made).folder(key)))
+            print(f"{name}: {made['arm']}, seed {made['seed']}, R {made['R']}, {made['verdict']}", flush=True)
 
 
 if __name__ == "__main__":

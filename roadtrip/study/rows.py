@@ -1,0 +1,273 @@
+"""One run of the study as data: the job that asks for it, the key that tells it from every other, its row, and files
+of rows. Independent of how a run is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+from ..atomic import whole_file
+from ..errors import RoadtripError
+from ..model import NextFrame
+from ..recipes import Recipe, parse_values
+from .arms import ARMS
+
+STEPS, SIZE = 600, (48, 80)  # of every run of the published table
+# the table that ships with the project; scripts that write to it name it as their --out
+PUBLISHED = Path(__file__).parents[2] / "checkpoints" / "results.json"
+
+
+class Measured(TypedDict):
+    """The oscillation's measures of one rollout, or medians over several, under the letters of the docs; None where one
+    is undefined. See roadtrip/oscillation.py for formulas and ranges."""
+
+    R: float | None
+    N: float
+    S: float | None
+    B: float | None
+    switches: float
+    period: int | None
+    sharpness: float | None
+    lag_profile: list[float | None]
+    verdict: str
+
+
+class Row(Measured):
+    """What the table says of one run. Its measures are medians over 8 held-out starts, on frames 33–64 of 64."""
+
+    arm: str
+    film: str  # the film's name, with ":GAP" where a gap was asked for
+    fingerprint: str  # of the film, at this size
+    gap: int
+    source: str  # in words
+    seed: int
+    steps: int
+    size: list[int]  # [H, W]
+    setting: str  # Recipe fields that differ from the arm's, as "l1_weight=10 replay=8"
+    recipe: dict[str, Any]
+    starts: list[dict[str, Any]]  # R, N, S, B and verdict of each start
+    onset: list[dict[str, Any]]  # Measured in windows of 16 frames, each with its "frames" [first, last]
+    psnr: dict[str, list[float]]  # dB at HORIZONS of "model" and each baseline
+    ema: dict[str, Any]  # Measured, onset and psnr of the averaged weights
+    multiplier: dict[str, float]
+    training_curve: list[dict[str, Any]]  # Measured and losses at each check, with its "step"
+    real: dict[str, Any]  # a RealFilm: the film itself in windows of 32 frames
+    linear: dict[str, list[float]]  # least and most of each measure that linear extrapolation gets from the starts
+    nonfinite: bool  # whether a gradient was ever not a number
+    command: str  # makes the row again
+    seconds: float
+    threads: int
+    device: str
+    dtype: str
+    versions: dict[str, str]
+
+
+class Key(NamedTuple):
+    """What tells one run from every other. The film is known by what it holds (fingerprint and gap), not by its name:
+    two folders may be called stills."""
+
+    arm: str
+    setting: str
+    recipe: Recipe
+    fingerprint: str
+    gap: int
+    seed: int
+    steps: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is asked for.
+
+    film: see film_and_gap; size: (H, W); changes: Recipe fields that differ from the arm's, a second setting of the whole
+    table (the weight of L1 goes only to arms with a discriminator, which it is weighed against; ping-pong's goes with it).
+    Raises RoadtripError for an arm or a field that is not there, and for a seed or steps out of range.
+    """
+
+    arm: str
+    film: str = "scenery"
+    seed: int = 0
+    steps: int = STEPS
+    size: tuple[int, int] = SIZE
+    changes: tuple[str, ...] = ()  # as "l1_weight=10"
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARMS:
+            raise RoadtripError(f"There is no arm {self.arm!r}; choose from: {', '.join(ARMS)}.")
+        if self.steps < 1:
+            raise RoadtripError(f"Steps must be at least 1, not {self.steps}.")
+        if not 0 <= self.seed < 2**31:
+            raise RoadtripError(f"Seed {self.seed} is out of range; choose from 0 to {2**31 - 1}.")
+        parse_values(list(self.changes))
+
+    @property
+    def recipe(self) -> Recipe:
+        recipe, changes = ARMS[self.arm], parse_values(list(self.changes))
+        if not recipe.gan_weight:
+            changes.pop("l1_weight", None)
+        elif recipe.pingpong_weight and "l1_weight" in changes:
+            changes.setdefault("pingpong_weight", recipe.pingpong_weight * changes["l1_weight"] / recipe.l1_weight)
+        return replace(recipe, **changes)
+
+    @property
+    def setting(self) -> str:
+        return " ".join(self.changes)
+
+    @property
+    def film_name(self) -> str:
+        """What tables call the film: its name without folder and ending, and the gap where one is asked for."""
+        source, gap = film_and_gap(self.film)
+        if source.split(":")[0] != "scenery" or _exists(source):
+            path = Path(source)
+            name = (path.stem if path.is_file() else path.name) or path.resolve().name
+            source = name.replace(":", "-")
+        return source + (f":{gap}" if gap else "")
+
+    @property
+    def command(self) -> str:
+        """The command that makes this row again, with the film looked for where one stands."""
+        words = ["python", "-m", "roadtrip", "study", "--arms", self.arm, "--films", self.film_name]
+        words += ["--seeds", str(self.seed), "--steps", str(self.steps), "--size", "{}x{}".format(*self.size)]
+        if self.changes:
+            words += ["--set", *self.changes]
+        return shlex.join(words)
+
+    def key(self, fingerprint: str, gap: int) -> Key:
+        """The key of this run on the film of this fingerprint and gap."""
+        return Key(self.arm, self.setting, self.recipe, fingerprint, gap, self.seed, self.steps, self.size)
+
+    def folder(self, key: Key) -> str:
+        """The name of the run's own folder. Recipe fields at their defaults are not in it, so that fields which are
+        added later leave it as it is."""
+        usual = Recipe()
+        changed = {k: v for k, v in key.recipe.to_dict().items() if v != getattr(usual, k)}
+        facts = [changed, *(value for name, value in key._asdict().items() if name != "recipe")]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        film = re.sub(r"[^\w.-]+", "-", self.film_name)[:40]
+        return f"{self.arm}-{film}-{self.seed}-{digest[:8]}"
+
+
+def film_and_gap(text: str) -> tuple[str, str | None]:
+    """What open_film takes, and the gap, of PATH:GAP: ("stills", "8") of "stills:8". The gap is None where the text has
+    none, and where a file or folder has the whole text as its name.
+
+    The number after "scenery:" is the road's seed, as in open_film; a gap follows the seed, as in "scenery:0:12".
+    """
+    source, _, gap = text.rpartition(":")
+    if not source or not gap.removesuffix("s").replace(".", "", 1).isdigit() or _exists(text):
+        return text, None
+    return (text, None) if source == "scenery" else (source, gap)
+
+
+def _exists(path: str) -> bool:
+    # unlike Path's, these never raise: not for a name that is too long, nor for a user that is not there
+    return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111
+
+
+def key_of(row: Row) -> Key:
+    """Of a row. Recipe fields that were added after it was written have their defaults.
+
+    Raises RoadtripError where the row lacks what a key is made of."""
+    try:
+        recipe, (height, width) = Recipe.from_dict(row["recipe"]), row["size"]
+        where = row["fingerprint"], row["gap"], row["seed"], row["steps"], (height, width)
+        return Key(row["arm"], row["setting"], recipe, *where)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RoadtripError(f"A row of the table is not one of the study's ({error}); remove it.") from None
+
+
+def job_of(row: Row) -> Job:
+    """The job that makes this row again, with its film looked for where one stands."""
+    height, width = row["size"]
+    return Job(row["arm"], row["film"], row["seed"], row["steps"], (height, width), tuple(row["setting"].split()))
+
+
+def is_model_of(model: NextFrame, row: Row) -> bool:
+    """Whether a model is what the run of this row trained, under whatever name: one run may stand in two tables, as an
+    arm of its own and as another arm with a setting."""
+    facts = model.provenance
+    if facts is None or (facts.seed, facts.step) != (row["seed"], row["steps"]):
+        return False
+    if (facts.film.fingerprint, facts.film.gap) != (row["fingerprint"], row["gap"]):
+        return False
+    return facts.recipe == replace(Recipe.from_dict(row["recipe"]), name=facts.recipe.name)
+
+
+def read_results(path: str | Path) -> list[Row]:
+    """The rows of a results file; none where there is no file. Raises RoadtripError where it is not a results file."""
+    path = Path(path)
+    try:
+        rows = json.loads(path.read_text())["runs"]
+        return [row | {} for row in rows]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise RoadtripError(f"{path.name} is not a study's table; give another --out, or delete it.") from None
+
+
+def write_results(path: str | Path, rows: Sequence[Row]) -> None:
+    """Writes {"runs": rows}, a row a line, by film, setting, arm (in ARMS' order) and seed; whole or not at all."""
+    order = {arm: i for i, arm in enumerate(ARMS)}
+
+    def place(row: Row) -> tuple[Any, ...]:
+        film = row["film"], row.get("fingerprint", "")
+        return row["steps"], row["size"], *film, row["setting"], order.get(row["arm"], len(order)), row["seed"]
+
+    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in sorted(rows, key=place))
+    with whole_file(path) as file:
+        file.write_text(f'{{"runs": [\n{lines}\n]}}\n')
+
+
+def add_rows(path: str | Path, rows: Sequence[Row]) -> None:
+    """Adds rows to a results file, whatever other processes add to it meanwhile. Of a run that is in it already the
+    row stays as it is."""
+    with _locked(Path(path)):
+        known = read_results(path)
+        merged = {key_of(row): row for row in known}
+        before = len(merged)
+        for row in rows:
+            merged.setdefault(key_of(row), row)
+        if len(merged) > before:
+            write_results(path, list(merged.values()))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One writer at a time. Where locks are not to be had nothing waits; what can't be written is told by writing it."""
+    from filelock import FileLock
+
+    lock = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        lock = None
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release()
+
+
+def to_json(value: Any, digits: int | None = None) -> Any:
+    """JSON's own types without NaN or infinity: what is undefined is null. digits: significant ones to keep of a float."""
+    if isinstance(value, dict):
+        return {k: to_json(v, digits) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v, digits) for v in value]
+    if isinstance(value, float):
+        if not abs(value) < float("inf"):
+            return None
+        return float(f"{value:.{digits}g}") if digits else value
+    return value

@@ -1,0 +1,178 @@
+"""One run of the study: trained, measured by the protocol, and kept as a checkpoint and its row.
+
+Independent of how many runs there are and of where they run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from ..atomic import whole_file
+from ..checkpoint import save, versions
+from ..errors import RoadtripError
+from ..evaluation import (
+    HELD_OUT,
+    HORIZON,
+    HORIZONS,
+    baselines,
+    film_windows,
+    multiplier,
+    oscillations,
+    psnr_at_horizons,
+    start_clips,
+    verdict_window,
+)
+from ..film import Film, evenly_spaced
+from ..frames import as_float
+from ..model import NextFrame
+from ..oscillation import MIN_WINDOW, ROW, as_row, median_oscillation
+from ..rollout import rollout
+from ..sources import open_film
+from ..train import Run, find_device
+from .rows import Job, Row, film_and_gap, key_of, to_json
+
+CHECKS = 12  # at a fixed start while a run trains
+LATE = verdict_window(HORIZON)  # frames at the end of a rollout that are measured
+
+
+def run(job: Job, folder: Path, device: str | None = None) -> Row:
+    """The row of one run: trained, measured and written whole to its folder, or read from there if it was before.
+
+    On a CPU it has one thread and float32: with another number of threads, sums are added up in another order, and a row
+    would be another on another machine. Several cores take several runs at once, which costs less than to share one run
+    between them. Of the processor's vectors it takes what the process has; `study` starts processes with VECTORS.
+
+    A run that was killed is trained again from its beginning and gives the same row. Raises RoadtripError where the film
+    can't be opened or has no held-out stretch that is long enough to measure on.
+    """
+    with _one_thread():
+        film = open_job(job)
+        key = job.key(film.fingerprint, film.gap)
+        row_file = folder / job.folder(key) / "row.json"
+        with suppress(OSError, ValueError):  # not there, or damaged
+            row: Row = json.loads(row_file.read_text())
+            if key_of(row) == key:
+                return row
+        row, model = _trained(job, film, find_device(device))
+    save(row_file.parent, model)
+    with whole_file(row_file) as file:
+        file.write_text(json.dumps(row, allow_nan=False))
+    return row
+
+
+def open_job(job: Job) -> Film:
+    source, gap = film_and_gap(job.film)
+    return open_film(source, size=job.size, gap=gap)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame]:
+    """The row of a run, and what it trained."""
+    ahead = 2 + max(HORIZONS)
+    if not len(film.starts(ahead, "held_out", HELD_OUT)):
+        raise RoadtripError(
+            f"The held-out stretch of {film.name} has no {ahead} frames in a row at gap {film.gap}; give a longer film or "
+            f"a smaller gap."
+        )
+    about_film = of_film(film)
+    began = time.perf_counter()
+    training = Run(job.recipe, film, job.seed, HELD_OUT, device, "float32" if device.type == "cpu" else "auto")
+    checks = {round(job.steps * (i + 1) / CHECKS) for i in range(CHECKS)}
+    training_curve = []
+    for step in range(1, job.steps + 1):
+        losses = training.step(job.steps)
+        if step in checks:
+            training_curve.append(_check(training, step) | {k: v.item() for k, v in losses.items()})
+    seconds = time.perf_counter() - began
+    for model in (training.model, training.ema):
+        model.provenance = replace(model.provenance, step=job.steps, steps=job.steps)
+    averaged = measure(training.ema, film)
+    row = {
+        "arm": job.arm,
+        "film": job.film_name,
+        "seed": job.seed,
+        "steps": job.steps,
+        "size": job.size,
+        "setting": job.setting,
+        "recipe": job.recipe.to_dict(),
+        **measure(training.model, film),
+        **about_film,
+        "ema": {k: averaged[k] for k in (*ROW, "onset", "psnr")},
+        "multiplier": _multiplier(training.model, film),
+        "training_curve": training_curve,
+        "nonfinite": bool(training.nonfinite),
+        "command": job.command,
+        "seconds": seconds,
+        "threads": torch.get_num_threads(),
+        "device": training.device.type,
+        "dtype": training.dtype,
+        "versions": versions(),
+    }
+    # five digits are more than any measure is good for; and as it is read from its file, where a tuple is a list
+    return cast(Row, to_json(row, digits=5)), training.model
+
+
+def measure(model: NextFrame, film: Film) -> dict[str, Any]:
+    """What a row says of a model on held-out film: R, N, S, B … on frames 33–64 of 8 starts (medians; each start's own
+    in "starts"), the same in windows of 16 ("onset"), and PSNR in dB at horizons 1, 4, 16 of the model and its
+    baselines, means over 32 starts."""
+    clips = start_clips(film)
+    frames = rollout(model, clips[:, 0], clips[:, 1], HORIZON)
+    each = oscillations(frames[:, -LATE:], film)
+    windows = [(first, first + MIN_WINDOW) for first in range(0, HORIZON, MIN_WINDOW)]
+    return {
+        **as_row(median_oscillation(each)),
+        "starts": [{k: v for k, v in as_row(o).items() if k in ("R", "N", "S", "B", "verdict")} for o in each],
+        "onset": [
+            {"frames": [a + 1, b], **as_row(median_oscillation(oscillations(frames[:, a:b], film)))} for a, b in windows
+        ],
+        "psnr": psnr_at_horizons(model, film),
+    }
+
+
+def of_film(film: Film) -> dict[str, Any]:
+    """What a row says of the film alone: what real film does in windows of 32 frames ("real"), and the least and most
+    that linear extrapolation, which needs no network, gets from the starts that a model is measured on ("linear")."""
+    clips = as_float(start_clips(film))
+    guesses = baselines(clips[:, 0], clips[:, 1], HORIZON, clips[0, 0])["linear"]
+    found = [as_row(o) for o in oscillations(guesses[:, -LATE:], film)]
+    known = {k: [o[k] for o in found if o[k] is not None] for k in ("R", "N", "S", "B", "sharpness")}
+    return {
+        "real": asdict(film_windows(film, LATE)),
+        "linear": {k: (min(values), max(values)) for k, values in known.items() if values},
+        "gap": film.gap,
+        "fingerprint": film.fingerprint,
+        "source": f"{len(film.frames)} frames of {film.name}",
+    }
+
+
+def _multiplier(model: NextFrame, film: Film) -> dict[str, float]:
+    """The rollout map's multiplier (H3) at the middle one of the starts."""
+    clip = film.clips(evenly_spaced(film.starts(2, "held_out", HELD_OUT), 3)[1:2], 2)
+    frames = rollout(model, clip[:, 0], clip[:, 1], HORIZON)[0]
+    return asdict(multiplier(model, frames[-LATE:]))
+
+
+def _check(training: Run, step: int) -> dict[str, Any]:
+    """The measures at a fixed start while training, a clock of its own (H4): of 32 frames the second half."""
+    starts = training.film.starts(2, "held_out", HELD_OUT)
+    clip = training.film.clips(starts[len(starts) // 2].view(1), 2)
+    frames = rollout(training.model, clip[:, 0], clip[:, 1], 2 * MIN_WINDOW)
+    return {"step": step, **as_row(median_oscillation(oscillations(frames[:, -MIN_WINDOW:], training.film)))}
