@@ -83,18 +83,18 @@ def test_fields_of_the_recipe_are_changed_and_put_back():
 
 def test_presets_are_recipes():
     for preset in recipe_section.PRESETS:
-        name, seconds, changes, *_ = recipe_section._preset(preset)
+        name, seconds, changes, *_ = recipe_section.fill_in(preset)
         assert (
             recipe_section.recipe_of_choice(name, changes).to_dict()["name"].startswith(name)
             and 0 < seconds <= train_tab.MAX_SECONDS
         )
 
 
-def test_the_sketch_shows_which_frames_are_judged():
-    judged = {n: diagram.judged_windows(r, r.unroll) for n, r in study.ARMS.items() if r.gan_weight}
-    assert judged["pair"] == [[2, 3]] and judged["single"] == [[2], [3]] and judged["single-first"] == [[2]]
-    assert judged["pair-context"] == [[1, 2], [2, 3]] and judged["triple-context"] == [[0, 1, 2], [1, 2, 3]]
-    assert judged["pair-u4"] == [[2, 3], [3, 4], [4, 5]]
+def test_the_sketch_shows_which_frames_the_discriminator_sees():
+    seen = {n: diagram.disc_windows(r, r.unroll) for n, r in study.ARMS.items() if r.gan_weight}
+    assert seen["pair"] == [[2, 3]] and seen["single"] == [[2], [3]] and seen["single-first"] == [[2]]
+    assert seen["pair-context"] == [[1, 2], [2, 3]] and seen["triple-context"] == [[0, 1, 2], [1, 2, 3]]
+    assert seen["pair-u4"] == [[2, 3], [3, 4], [4, 5]]
     assert diagram.diagram(study.ARMS["pair-shuffled"]).count("in random order") == 1
 
 
@@ -353,15 +353,16 @@ def test_models_of_two_sizes_are_compared_each_in_its_own(served, checkpoints, t
 
 def test_film_that_stands_still_or_ends_at_once(served):
     """Nothing to divide by, and no 16 frames in a row: words, not a failure."""
-    film = rt.open_film("scenery")
+    film = replace(rt.open_film("scenery"), drive_ids=("another",))
     still = replace(film, frames=film.frames[:1].expand(60, -1, -1, -1), cuts=(), fingerprint="still", name="still")
     session = Session()
     session.add_film(still.with_gap(1))
     session.add_film(replace(still, frames=film.frames[:5], fingerprint="short", name="short").with_gap(1))
     for name in ("still", "short"):
         *charts, words = compare_tab.update_view(session, "v1", "v2", name, 0, False)
-        assert json.dumps(charts, allow_nan=False) and "not on this film" in words
-        assert json.dumps(scrub_tab.update_view(session, "v1", name, 0, 40, False), allow_nan=False)
+        assert json.dumps(charts, allow_nan=False) and "not on this film" in words and "inf" not in words
+        scrub = scrub_tab.update_view(session, "v1", name, 0, 40, False)
+        assert json.dumps(scrub, allow_nan=False) and "inf" not in scrub[-1]
 
 
 def test_long_curves_travel_thinned():

@@ -6,6 +6,7 @@ import math
 from functools import reduce
 from typing import Any
 
+from ..evaluation import compare_to_baselines
 from ..study import ARMS, Row
 from ..study.analysis import groups, measure_value
 
@@ -117,7 +118,7 @@ def learning_curves(errors: list[tuple[int, dict[str, list[float]]]], horizons: 
     lines = []
     for h, colour in zip(horizons, (RECIPE["v2"], RECIPE["v1"], RECIPE["lstm"])):
         points = _thinned([(step, psnr["model"][h - 1]) for step, psnr in errors])
-        best = max(curve[h - 1] for name, curve in errors[-1][1].items() if name != "model")
+        _, best = compare_to_baselines(errors[-1][1]).best[h - 1]
         lines.append(_line(f"{h} ahead", [s for s, _ in points], [v for _, v in points], colour, mode="lines+markers"))
         ends = [errors[0][0], errors[-1][0]]
         lines.append(

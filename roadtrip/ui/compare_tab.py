@@ -8,22 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from ..errors import RoadtripError
 from ..evaluation import HORIZON, film_windows, verdict_window
-from ..film import Film
 from ..frames import as_float
-from ..model import NextFrame
 from ..oscillation import MIN_WINDOW, Oscillation, RealFilm, distance_matrix, frame_distances, oscillation, spectrum
 from ..rollout import rollout
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .library import ROAD, ROADS, opening_model, shipped_names
-from .messages import escape_markdown, user_errors
+from .messages import escape_markdown, two_decimals, user_errors
 from .player import chart, chart_value, note, player, player_value
 from .session import Session, cached_view
-from .starts import film_for, held_out_starts, nearest_start, provenance_note, real_frames, recipe_of, start_range
+from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
 from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
 
 WINDOW = verdict_window(HORIZON)
@@ -68,10 +65,13 @@ def _update_view(
         raise RoadtripError("Choose two different models to compare.")
     recipes = [recipe_of(model) for model in models.values()]
     film = film_for(session, film_name, models[left])
-    first = nearest_start(held_out_starts(film, models[left]), start)
+    first = nearest_start(offered_starts(film, [*models.values()]), start)
     # each rollout in the size that its model was trained at, all at the gap of the first
     films = {name: film_for(session, film_name, model).with_gap(film.gap) for name, model in models.items()}
-    rollouts = {name: _rollout(model, films[name], first) for name, model in models.items()}
+    rollouts = {}
+    for name, model in models.items():
+        f1, f2 = (films[name].frames[t] for t in (first, first + film.gap))
+        rollouts[name] = rollout(model, f1, f2, HORIZON)[0].cpu()
     real = as_float(real_frames(film, first, HORIZON))
     film_value = player_value(
         rollouts | {"real": real}, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
@@ -86,7 +86,7 @@ def _update_view(
         chart_value(distances({name: distance_matrix(y) for name, y in rollouts.items()})),
     ]
     rhythm = chart_value(spectra(powers, recipes, real_powers))
-    notes = "".join(provenance_note(name, films[name], model) for name, model in models.items())
+    notes = "".join(provenance_note(name, films[name], model, first) for name, model in models.items())
     notes += f"\n\n{study_section.study_note(models)}"
     try:
         around = {name: film_windows(f, WINDOW) for name, f in films.items()}
@@ -99,34 +99,29 @@ def _update_view(
     return film_value, *charts, lags, rhythm, in_words(found, around[left]) + notes
 
 
-def _rollout(model: NextFrame, film: Film, start: int) -> Tensor:
-    f1, f2 = film.frames[start], film.frames[start + film.gap]
-    return rollout(model, f1, f2, HORIZON)[0].cpu()
-
-
 def open_view(session: Session, left: str, right: str, film_name: str, start: float) -> tuple[Any, ...]:
     """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
     try:
-        starts = start_range(session, left, film_name, start)
+        starts = start_range(session, left, film_name, start, right)
         return starts, *update_view(session, left, right, film_name, starts["value"], False)
     except gr.Error:  # without a model there is nothing to see
         return (gr.skip(),) * 7
 
 
-def _two(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def first_start_of_both(session: Session, left: str, right: str, film_name: str) -> Any:
+    return start_range(session, left, film_name, other=right)
 
 
 def describe(o: Oscillation) -> str:
     """A verdict and a sharpness, in words with their numbers."""
-    step = "where real film stands still" if o.step_ratio is None else f"{o.step_ratio:.0%} of real motion"
+    step = "where real film stands still" if o.step_ratio is None else f"at {o.step_ratio:.0%} of real motion"
     moves = {
         "frozen": f"stands still ({step})",
-        "oscillates": f"alternates between two pictures (R {_two(o.return_ratio)}, {step})",
-        "moves": f"keeps changing, at {step}",
+        "oscillates": f"alternates between two pictures (R {two_decimals(o.return_ratio)}, {step})",
+        "moves": f"keeps changing, {step}",
         "flickers": f"flickers: it alternates more than real film (N {o.nyquist_excess:.1f}) but does not return",
-        "switches between two modes": f"stays in one of two pictures, then in the other (B {_two(o.two_mode_share)})",
-    }.get(o.verdict, f"repeats every {o.period} frames, at {step}")
+        "switches between two modes": f"stays in one of two pictures, then the other (B {two_decimals(o.two_mode_share)})",
+    }.get(o.verdict, f"repeats every {o.period} frames, {step}")
     sharp = o.sharpness_ratio
     if sharp is None:
         return moves
@@ -156,7 +151,7 @@ def in_words(found: dict[str, Oscillation], real: RealFilm) -> str:
         for n, o in found.items()
     ]
     rows.append(("real film", "", (real.return_ratio, real.nyquist_excess, 1.0, None, 1.0)))
-    lines = [f"| {name} | {verdict} | {' | '.join(map(_two, values))} |" for name, verdict, values in rows]
+    lines = [f"| {name} | {verdict} | {' | '.join(map(two_decimals, values))} |" for name, verdict, values in rows]
     table = "\n".join(["| | verdict | R | N | S | B | sharpness |", "|---|---|---|---|---|---|---|", *lines])
     return (
         f"{said} {each}. That is one start and one seed of each; read from the last {WINDOW} of {HORIZON} frames.\n\n"
@@ -191,7 +186,7 @@ def build(session: gr.State) -> Tab:
             0,
             step=1,
             label="Start frame",
-            info="First input frame, held out from the first model.",
+            info="First input frame, held out from both models.",
             min_width=230,
         )
     matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
@@ -223,7 +218,7 @@ def build(session: gr.State) -> Tab:
     asked, outputs = [session, left, right, film, start], [show, *charts, words]
     go.click(update_view, [*asked, lossless], outputs, api_name="compare", **VIEW)
     draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
-    for listen in (right.input, lossless.input, start.release):
+    for listen in (lossless.input, start.release):
         listen(**draw)
     chosen = [left.input, film.input]
     if study:
@@ -231,7 +226,8 @@ def build(session: gr.State) -> Tab:
     for button, (_, *pair) in zip(buttons, matches):
         chosen.append(button.click(lambda pair=pair: pair, None, [left, right], **QUIET | VIEW).then)
     for event in chosen:
-        event(start_range, [session, left, film], start, **QUIET | VIEW).then(**draw)
+        event(first_start_of_both, [session, left, right, film], start, **QUIET | VIEW).then(**draw)
+    right.input(start_range, [session, left, film, start, right], start, **QUIET | VIEW).then(**draw)
     return Tab(
         address=[
             Field("left", left, choices=Session.model_names),

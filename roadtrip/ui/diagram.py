@@ -8,26 +8,26 @@ from ..discriminators import windows
 from ..recipes import Recipe
 
 STEP, BOX, ROW = 78, 46, 78  # pixels: from frame to frame, a frame's side, where the frames' upper edge lies
-NETWORK, LOSS, JUDGE = "#009E73", "#D55E00", "#0072B2"
-MOST = 4  # generated frames drawn; a deeper unroll goes on in the same way
+NETWORK, LOSS, DISC = "#009E73", "#D55E00", "#0072B2"
+MAX_FRAMES = 4  # generated frames drawn; a deeper unroll goes on in the same way
 
 
 def diagram(recipe: Recipe) -> str:
     """An SVG of one training clip. Made of the recipe's numbers and choices alone, so nothing a visitor wrote is in it."""
-    shown = min(recipe.unroll, MOST)
+    shown = min(recipe.unroll, MAX_FRAMES)
     names = ["f1", "f2"] + [f"g{i + 3}" for i in range(shown)]
     parts = [_frame(i, name) for i, name in enumerate(names)]
     parts += [_network(i + 2) for i in range(shown)]
     if recipe.bottleneck == "lstm":
         parts += [_memory(i + 2) for i in range(shown - 1)]
-    parts += [_under(i + 2, f"L1 to f{i + 3}") for i in range(shown)]
-    judged = judged_windows(recipe, shown) if recipe.gan_weight else []
+    parts += [_text(_centre(i + 2), ROW + BOX + 18, f"L1 to f{i + 3}", LOSS) for i in range(shown)]
+    seen = disc_windows(recipe, shown) if recipe.gan_weight else []
     word = "D, in random order" if recipe.disc_shuffle else "D"
-    parts += [_judge(window, level, word) for level, window in enumerate(judged)]
+    parts += [_window(window, level, word) for level, window in enumerate(seen)]
     wide = 20 + STEP * len(names) + (60 if recipe.unroll > shown else 0)
     if recipe.unroll > shown:
         parts.append(_text(wide - 50, ROW + BOX / 2 + 5, f"… g{recipe.unroll + 2}"))
-    high = ROW + BOX + 30 + 26 * len(judged) + 6
+    high = ROW + BOX + 30 + 26 * len(seen) + 6
     said = f"{recipe.unroll} generated frames in training, each from the two before it; " + (
         f"a discriminator sees {recipe.disc_frames} at once" if recipe.gan_weight else "no discriminator"
     )
@@ -37,7 +37,7 @@ def diagram(recipe: Recipe) -> str:
     )
 
 
-def judged_windows(recipe: Recipe, unrolled: int) -> list[list[int]]:
+def disc_windows(recipe: Recipe, unrolled: int) -> list[list[int]]:
     """The places (f1 is 0) of the frames in each window that the discriminator sees, from the function that cuts them."""
     places = torch.arange(2 + unrolled, dtype=torch.float32).view(1, -1, 1, 1, 1)
     context = places[:, 2 - recipe.disc_context : 2] if recipe.disc_context else None
@@ -47,7 +47,7 @@ def judged_windows(recipe: Recipe, unrolled: int) -> list[list[int]]:
     return [[int(p) for p in window] for window in cut.flatten(1).tolist()]
 
 
-def _middle(place: int) -> float:
+def _centre(place: int) -> float:
     return 10 + STEP * place + BOX / 2
 
 
@@ -59,15 +59,15 @@ def _frame(place: int, name: str) -> str:
     real = name.startswith("f")
     edge = "currentColor" if real else NETWORK
     dash = "" if real else ' stroke-dasharray="4 3"'
-    box = f'<rect x="{_middle(place) - BOX / 2:g}" y="{ROW}" width="{BOX}" height="{BOX}" rx="6" fill="none"'
-    return f'{box} stroke="{edge}" stroke-width="1.5"{dash}/>' + _text(_middle(place), ROW + BOX / 2 + 5, name)
+    box = f'<rect x="{_centre(place) - BOX / 2:g}" y="{ROW}" width="{BOX}" height="{BOX}" rx="6" fill="none"'
+    return f'{box} stroke="{edge}" stroke-width="1.5"{dash}/>' + _text(_centre(place), ROW + BOX / 2 + 5, name)
 
 
 def _network(place: int) -> str:
     """The network that makes the frame at `place` from the two before it."""
-    x = _middle(place)
+    x = _centre(place)
     arcs = [
-        f'<path d="M {_middle(place - back):g} {ROW - 3} C {_middle(place - back):g} {ROW - 26 - 14 * back}, '
+        f'<path d="M {_centre(place - back):g} {ROW - 3} C {_centre(place - back):g} {ROW - 26 - 14 * back}, '
         f'{x - 10 * back:g} {ROW - 26 - 14 * back}, {x:g} {ROW - 42}" fill="none" stroke="{NETWORK}" opacity=".7"/>'
         for back in (1, 2)
     ]
@@ -80,19 +80,15 @@ def _network(place: int) -> str:
 
 
 def _memory(place: int) -> str:
-    line = f"M {_middle(place) + 14:g} {ROW - 46} H {_middle(place + 1) - 15:g} m -5 -4 l 5 4 l -5 4"
+    line = f"M {_centre(place) + 14:g} {ROW - 46} H {_centre(place + 1) - 15:g} m -5 -4 l 5 4 l -5 4"
     return f'<path d="{line}" fill="none" stroke="#CC79A7" stroke-width="2.5"/>' + _text(
-        (_middle(place) + _middle(place + 1)) / 2, ROW - 54, "memory", "#CC79A7"
+        (_centre(place) + _centre(place + 1)) / 2, ROW - 54, "memory", "#CC79A7"
     )
 
 
-def _under(place: int, text: str) -> str:
-    return _text(_middle(place), ROW + BOX + 18, text, LOSS)
-
-
-def _judge(window: list[int], level: int, word: str) -> str:
+def _window(window: list[int], level: int, word: str) -> str:
     """A bracket under the frames that one window holds."""
     y = ROW + BOX + 30 + 26 * level
-    left, right = _middle(window[0]) - BOX / 2, _middle(window[-1]) + BOX / 2
-    bracket = f'<path d="M {left:g} {y} v 6 H {right:g} v -6" fill="none" stroke="{JUDGE}" stroke-width="2"/>'
-    return bracket + _text((left + right) / 2, y + 21, word, JUDGE)
+    left, right = _centre(window[0]) - BOX / 2, _centre(window[-1]) + BOX / 2
+    bracket = f'<path d="M {left:g} {y} v 6 H {right:g} v -6" fill="none" stroke="{DISC}" stroke-width="2"/>'
+    return bracket + _text((left + right) / 2, y + 21, word, DISC)

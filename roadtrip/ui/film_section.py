@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
+from ..evaluation import HELD_OUT
 from ..film import evenly_spaced
 from ..frames import sheet
 from .compute import on_compute_thread
@@ -32,7 +33,7 @@ def _update_view(session: Session, name: str, gap: str) -> tuple[str, str]:
         film = session.film(name, gap)
     except RoadtripError as error:
         return escape_markdown(str(error)), ""
-    starts = film.starts(3, "train", 0.2)
+    starts = film.starts(3, "train", HELD_OUT)
     if not len(starts):
         return f"{escape_markdown(film.describe().sentence())} No three frames in a row are that far apart.", ""
     three = film.clips(starts[len(starts) // 2].view(1), 3)[0]
@@ -55,7 +56,12 @@ def _picture(frames: Any, columns: int, said: str) -> str:
     )
 
 
-def upload(session: Session, files: list[str] | None, gap: str, progress: gr.Progress) -> tuple[Any, str, str]:
+def upload(
+    session: Session,
+    files: list[str] | None,
+    gap: str,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008 (so gradio hands it over)
+) -> tuple[Any, str, str]:
     with user_errors():
         film = open_upload(files or [], gap, lambda done, total, note: progress((done, total), desc=note))
         session.add_film(film)
@@ -90,14 +96,5 @@ def build(session: gr.State) -> Section:
     draw: Event = QUIET | {"fn": update_view, "inputs": [session, film, gap], "outputs": [about, pictures]}
     film.input(lambda: "", None, gap, **QUIET).then(**draw)
     gap.input(**draw, trigger_mode="always_last")
-    uploaded = use.click(_upload_with_progress, [session, files, gap], [film, about, pictures], api_name="upload")
+    uploaded = use.click(upload, [session, files, gap], [film, about, pictures], api_name="upload")
     return Section(film, gap, draw, uploaded)
-
-
-def _upload_with_progress(
-    session: Session,
-    files: list[str] | None,
-    gap: str,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> tuple[Any, str, str]:
-    return upload(session, files, gap, progress)

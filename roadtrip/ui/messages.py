@@ -43,3 +43,7 @@ def number(value: float | None, what: str) -> float:
 def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is: names of films come from uploaded files."""
     return re.sub(r"([\\`*_{}\[\]<>#|!~$])", r"\\\1", text)
+
+
+def two_decimals(value: float | None, undefined: str = "–") -> str:
+    return undefined if value is None else f"{value:.2f}"

@@ -5,7 +5,6 @@ Fields, their help and their ranges are read from the Recipe itself; a new one a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -69,6 +68,11 @@ def choose(name: str, changes: str | None = "") -> list[Any]:
     """[changes, sketch, note, a value for each field] of a recipe that was picked, or of a preset."""
     with user_errors():
         return [changes or "", *_filled(recipe_of_choice(name, changes))]
+
+
+def fill_in(preset: Preset) -> list[Any]:
+    """[name, seconds, *what `choose` gives]."""
+    return [preset.recipe, preset.seconds, *choose(preset.recipe, preset.changes)]
 
 
 def read(name: str, changes: str) -> list[Any]:
@@ -163,14 +167,10 @@ def build(max_seconds: int, max_seed: int) -> Section:
     fill: Event = QUIET | {"fn": read, "inputs": [name, changes], "outputs": filled[1:]}
     changes.input(**fill, trigger_mode="always_last")
     for button, preset in zip(buttons, PRESETS):
-        button.click(partial(_preset, preset), None, [name, seconds, *filled], **QUIET)
+        button.click(partial(fill_in, preset), None, [name, seconds, *filled], **QUIET)
     for f, part in zip(FIELDS, parts):
         part.input(partial(change, f.name), [name, changes, part], [changes, sketch, about], **QUIET)
     return Section(name, seconds, seed, changes, fill)
-
-
-def _preset(preset: Preset) -> list[Any]:
-    return [preset.recipe, preset.seconds, *choose(preset.recipe, preset.changes)]
 
 
 def _fields(recipe: Recipe) -> list[Any]:
@@ -181,19 +181,13 @@ def _fields(recipe: Recipe) -> list[Any]:
         if f.name in GROUPS:
             gr.Markdown(f"**{GROUPS[f.name]}**")
             row = gr.Row()
-        with row:
-            parts.append(_component(f.type)(f, getattr(recipe, f.name)))
-    return parts
-
-
-def _component(kind: Any) -> Callable[[Any, Any], Any]:
-    def build(f: Any, value: Any) -> Any:
         how: dict[str, Any] = {"label": _label(f.name), "info": f.metadata["help"], "min_width": 200}
-        if f.metadata["choices"]:
-            return gr.Dropdown(list(f.metadata["choices"]), value=value, **how)
-        if kind is bool:
-            return gr.Checkbox(value, **how)
-        # the range is checked by the Recipe, which says it in a sentence
-        return gr.Number(value, **({"precision": 0} if kind is int else {"step": 0.1}), **how)
-
-    return build
+        how["value"] = getattr(recipe, f.name)
+        with row:
+            if f.metadata["choices"]:
+                parts.append(gr.Dropdown(list(f.metadata["choices"]), **how))
+            elif f.type is bool:
+                parts.append(gr.Checkbox(**how))
+            else:  # the range is checked by the Recipe, which says it in a sentence
+                parts.append(gr.Number(**how, **({"precision": 0} if f.type is int else {"step": 0.1})))
+    return parts

@@ -5,6 +5,7 @@ Puts what evaluation.py finds into words; computes no number itself. Independent
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..checkpoint import load
 from ..errors import RoadtripError
-from ..evaluation import baselines, compare_to_baselines, film_windows, verdict_window
+from ..evaluation import HORIZON, baselines, compare_to_baselines, film_windows, verdict_window
 from ..export import write
 from ..film import Film, evenly_spaced
 from ..frames import as_float, psnr
@@ -21,10 +22,10 @@ from ..rollout import rollout
 from .charts import NAMES, error_curves
 from .compute import on_compute_thread
 from .library import ROAD, ROADS, opening_model, shipped_names
-from .messages import escape_markdown, number, user_errors
+from .messages import escape_markdown, number, two_decimals, user_errors
 from .player import chart, chart_value, download, note, player, player_value, strip, strip_value
 from .session import Session, cached_view
-from .starts import film_for, held_out_starts, nearest_start, provenance_note, real_frames, recipe_of, start_range
+from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
 from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
 
 MAX_HORIZON = 256
@@ -46,21 +47,21 @@ def _update_view(
 ) -> tuple[Any, Any, str]:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
-    first, horizon = nearest_start(held_out_starts(film, model), start), horizon_in_range(horizon)
+    first, horizon = nearest_start(offered_starts(film, [model]), start), horizon_in_range(horizon)
     f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
     y = rollout(model, f1, f2, horizon).cpu()
     real = as_float(real_frames(film, first, horizon))
     views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
     film_value = player_value(views, f"{film_name} {first} {horizon}", lossless)
-    about = how_it_moves(y[0], film) + provenance_note(model_name, film, model)
+    about = how_it_moves(y[0], film) + provenance_note(model_name, film, model, first)
     deepest = model.provenance.recipe.deepest if model.provenance else 0
     if not len(real):
         nothing = chart_value(error_curves({"model": []}, deepest, model_name, recipe_of(model)))
         return film_value, nothing, f"Real film ends here: there is nothing to compare the rollout with. {about}"
     generated = {"model": y} | baselines(f1, f2, horizon, model.mean_frame)
-    psnr = {m: psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
-    errors = chart_value(error_curves(psnr, deepest, model_name, recipe_of(model)), PLAYER)
-    return film_value, errors, f"{in_words(psnr)}\n\n{about}"
+    errors = {m: psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
+    curves = chart_value(error_curves(errors, deepest, model_name, recipe_of(model)), PLAYER)
+    return film_value, curves, f"{in_words(errors)}\n\n{about}"
 
 
 def open_view(session: Session, model_name: str, film_name: str, start: float, horizon: float) -> tuple[Any, ...]:
@@ -92,7 +93,7 @@ def in_words(psnr: dict[str, list[float]]) -> str:
             f"The model is closer to the real road than copying the last frame up to g{lost[0] + 1}; "
             f"**copying the last frame beats it** in {len(lost)} of {n} frames, first in g{lost[0] + 2}."
         )
-    if found.overtaken and found.overtaken[0] > 1:
+    if found.overtaken and 1 < found.overtaken[0] < n:
         frame, baseline = found.overtaken
         said += f" From g{frame + 2} on, even “{NAMES[baseline]}” stays closer."
     best, dB = found.best[0]
@@ -108,7 +109,7 @@ def how_it_moves(y: Tensor, film: Film) -> str:
         o = oscillation(y[-window:], film_windows(film, window))
     except RoadtripError as error:
         return escape_markdown(str(error))
-    R, S = ("undefined" if v is None else f"{v:.2f}" for v in (o.return_ratio, o.step_ratio))
+    R, S = (two_decimals(value, "undefined") for value in (o.return_ratio, o.step_ratio))
     return (
         f"Its last {window} frames: **{o.verdict}**. R {R} (D(2)/D(1): near 0 in a two-cycle), N {o.nyquist_excess:.2f} "
         f"(alternation: 1 in noise, {window // 2} at most), S {S} (step size relative to real film)."
@@ -124,7 +125,7 @@ def strip_of(session: Session, model_name: str, film_name: str) -> Any:
 def _strip_of(session: Session, model_name: str, film_name: str) -> Any:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
-    starts = evenly_spaced(held_out_starts(film, model), STRIP_STARTS)
+    starts = evenly_spaced(offered_starts(film, [model]), STRIP_STARTS)
     return strip_value(film.frames[starts], starts.tolist())
 
 
@@ -151,12 +152,16 @@ def export(session: Session, model_name: str, film_name: str, start: float, hori
     with user_errors():
         if kind not in FORMATS:
             raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
-        model = session.model(model_name)
-        film = film_for(session, film_name, model)
-        first = nearest_start(held_out_starts(film, model), start)
-        f1, f2 = film.frames[first], film.frames[first + film.gap]
-        y = on_compute_thread(rollout, model, f1, f2, horizon_in_range(horizon))[0]
-        return str(write(session.download_dir() / f"rollout{FORMATS[kind]}", y))
+        return str(on_compute_thread(_export, session, model_name, film_name, start, horizon, kind))
+
+
+def _export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> Path:
+    model = session.model(model_name)
+    film = film_for(session, film_name, model)
+    first = nearest_start(offered_starts(film, [model]), start)
+    f1, f2 = film.frames[first], film.frames[first + film.gap]
+    y = rollout(model, f1, f2, horizon_in_range(horizon))[0]
+    return write(session.download_dir() / f"rollout{FORMATS[kind]}", y)
 
 
 def build(session: gr.State) -> Tab:
@@ -177,7 +182,7 @@ def build(session: gr.State) -> Tab:
         start = gr.Slider(
             0, 10**6, 0, step=1, label="Start frame", info="f1, on film the model has not seen.", min_width=230
         )
-        horizon = gr.Slider(1, MAX_HORIZON, 64, step=1, label="Horizon", info="Frames to generate.", min_width=230)
+        horizon = gr.Slider(1, MAX_HORIZON, HORIZON, step=1, label="Horizon", info="Frames to generate.", min_width=230)
     starts = strip("rt-starts")
     note("What you see: where on the held-out film a rollout can start; a click picks f1.")
     with gr.Accordion("A checkpoint of your own", open=False):
@@ -198,8 +203,8 @@ def build(session: gr.State) -> Tab:
     errors = chart("rt-errors")
     note(
         "What you see: PSNR of each generated frame against the real one, higher is closer. Dashed lines need no "
-        "network: copying the last frame, linear extrapolation, the mean training frame. The vertical line is how many "
-        "frames the network generated in a row while it was trained."
+        "network: copying the last frame, linear extrapolation, the mean training frame. The vertical line is how "
+        "deep into its own rollouts the network was trained."
     )
     outputs = [show, errors, words]
     go.click(update_view, [*asked, lossless], outputs, api_name="scrub", **VIEW)
