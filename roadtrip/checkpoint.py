@@ -10,7 +10,7 @@ import json
 import math
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +38,7 @@ ARCHITECTURE: dict[str, tuple[Any, ...] | range] = {
 }
 MAX_NAME = 200  # characters of a film's or a recipe's name
 MAX_COUNT = 2**53  # of steps and frames: what JSON keeps exactly everywhere
-MAX_ENTRIES = 1000  # drives of a film, times that a run was resumed
+MAX_ENTRIES = 10_000  # drives of a film, times that a run was resumed
 
 
 # --- where weights come from -------------------------------------------------------------------------------------------
@@ -141,6 +141,16 @@ class Provenance:
                 _count(stop[1], "resumed_at")
         object.__setattr__(self, "resumed_at", tuple(map(tuple, self.resumed_at)))
 
+    def seen(self, film: Film) -> tuple[Sequence[str], float]:
+        """What Film.unseen_starts takes: ids of the drives that were trained on, and the share held out of each. Older
+        weights do not say which drives; where the fingerprint is this film's, they are its own."""
+        same = self.film.fingerprint == film.fingerprint
+        return self.film.drive_ids or (film.drive_ids if same else ()), self.held_out
+
+    def trained_on(self, film: Film) -> bool:
+        """Whether a drive of this film was trained on, in whatever size and at whatever gap."""
+        return not set(self.seen(film)[0]).isdisjoint(film.drive_ids)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; from_dict takes them back."""
         lists = {"film": asdict(self.film) | {"drive_ids": list(self.film.drive_ids)}}
@@ -179,11 +189,11 @@ def _known(values: Any, cls: Any, name: str) -> None:
         raise RoadtripError(f"The {name} {what}; use a checkpoint that Roadtrip saved.")
 
 
-def provenance(recipe: Recipe, film: Film, seed: int, held_out: float, dtype: str, device: str) -> Provenance:
+def new_provenance(recipe: Recipe, film: Film, seed: int, held_out: float, dtype: str, device: str) -> Provenance:
     """Of a training that begins here and now."""
     recipe = replace(recipe, name=_clean(recipe.name))
     trained = TrainedFilm(_clean(film.name), film.fingerprint, film.gap, film.fps, len(film.frames), film.drive_ids)
-    return Provenance(recipe, trained, seed, 0, None, held_out, dtype, device, versions())
+    return Provenance(recipe, trained, int(seed), 0, None, float(held_out), dtype, device, versions())
 
 
 def versions() -> dict[str, str]:

@@ -81,7 +81,7 @@ def write_zip(folder: Path, model: NextFrame, losses: Mapping[str, Sequence[tupl
     known: Provenance | None = model.provenance
     if known is None or not known.step:
         raise RoadtripError("Nothing is known of how this model was trained; train a recipe first.")
-    name = slug(f"roadtrip {known.recipe.name} seed {known.seed} step {known.step}")
+    name = slug(f"roadtrip {known.recipe.name} seed{known.seed} step{known.step}")
     file = folder / f"{name}.zip"
     with (
         tempfile.TemporaryDirectory(dir=folder) as home,
@@ -104,6 +104,5 @@ def slug(text: str, most: int = 80) -> str:
 
 
 def _as_csv(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    steps = [step for step, _ in next(iter(losses.values()))]
-    lines = [[str(step), *(f"{points[i][1]:.6g}" for points in losses.values())] for i, step in enumerate(steps)]
-    return "\n".join(",".join(line) for line in [["step", *losses], *lines]) + "\n"
+    rows = [[str(row[0][0]), *(f"{value:.6g}" for _, value in row)] for row in zip(*losses.values())]
+    return "\n".join(",".join(row) for row in [["step", *losses], *rows]) + "\n"

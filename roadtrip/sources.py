@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .decode import Report, read_footage
+from .decode import Footage, Report, read_footage
 from .errors import RoadtripError
 from .film import Film, find_cuts, fingerprint_of, is_film_file, load_film
 
@@ -97,12 +97,16 @@ def _open_path(path: Path, size: tuple[int, int], report: Report, cache: bool) -
     def read(unfinished: Path | None) -> Film:
         footage = read_footage(path, size, report, unfinished)
         report(0, None, "looking for cuts")
-        frames, name = footage.frames, path.stem if path.is_file() else path.resolve().name
-        cuts = find_cuts(frames)
-        fingerprint = fingerprint_of(frames, cuts)
-        return Film(frames, cuts, 0, footage.fps, (0,), name, fingerprint, footage.skipped, (footage.id,))
+        return film_from_footage(footage, path.stem if path.is_file() else path.resolve().name)
 
     return _cached(_listing(path), size, read, report, cache)
+
+
+def film_from_footage(footage: Footage, name: str) -> Film:
+    """What was read as a film with its cuts; its gap is 0 until open_film(film) chooses one."""
+    cuts = find_cuts(footage.frames)
+    fingerprint = fingerprint_of(footage.frames, cuts)
+    return Film(footage.frames, cuts, 0, footage.fps, (0,), name, fingerprint, footage.skipped, (footage.id,))
 
 
 def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: bool) -> Film:

@@ -198,7 +198,7 @@ class Run:
         self.nonfinite = torch.zeros(
             (), device=device
         )  # 1 once a gradient was not a number: no sync until it is reported
-        self.model.provenance = self.ema.provenance = checkpoint.provenance(
+        self.model.provenance = self.ema.provenance = checkpoint.new_provenance(
             recipe, film, seed, held_out, self.dtype, device.type
         )
 

@@ -353,7 +353,7 @@ def test_models_of_two_sizes_are_compared_each_in_its_own(served, checkpoints, t
 
 def test_film_that_stands_still_or_ends_at_once(served):
     """Nothing to divide by, and no 16 frames in a row: words, not a failure."""
-    film = rt.open_film("scenery")
+    film = replace(rt.open_film("scenery"), drive_ids=("another",))
     still = replace(film, frames=film.frames[:1].expand(60, -1, -1, -1), cuts=(), fingerprint="still", name="still")
     session = Session()
     session.add_film(still.with_gap(1))

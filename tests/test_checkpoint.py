@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import roadtrip as rt
 from roadtrip import study
-from roadtrip.checkpoint import ARCHITECTURE, CONFIG, MAX_BYTES, MODEL, STATE, Provenance, load_state, provenance
+from roadtrip.checkpoint import ARCHITECTURE, CONFIG, MAX_BYTES, MODEL, STATE, Provenance, load_state, new_provenance
 from roadtrip.evaluation import N_STARTS, film_windows
 from roadtrip.film import evenly_spaced
 from roadtrip.oscillation import median_oscillation, oscillation
@@ -30,7 +30,7 @@ def film_of(name: str = "stills") -> rt.Film:
 def folder(tmp_path):
     torch.manual_seed(0)
     model = rt.NextFrame(width=8, depth=1, size=(16, 24))
-    model.provenance = replace(provenance(small, film_of(), 5, 0.25, "float32", "cpu"), step=2)
+    model.provenance = replace(new_provenance(small, film_of(), 5, 0.25, "float32", "cpu"), step=2)
     model.mean_frame.fill_(7)
     torch.nn.init.normal_(model.decoder.out.weight)
     return rt.save(tmp_path / "run", model)
@@ -118,7 +118,7 @@ HOSTILE = [
     ("versions", []), ("versions", {"torch": 2}), ("versions", {"torch": "2\n"}), ("versions", {"a" * 99: "1"}),
     ("versions", {str(i): "1" for i in range(99)}),
     ("resumed_at", 3), ("resumed_at", [3]), ("resumed_at", [[1, 2, 3]]), ("resumed_at", [["1", 2]]),
-    ("resumed_at", [[1, -2]]), ("resumed_at", [[1, 2]] * 5000),
+    ("resumed_at", [[1, -2]]), ("resumed_at", [[1, 2]] * 20000),
     ("film", None), ("film", []), ("film", {}), ("film", "scenery"), ("film.name", 3), ("film.name", ["x"]),
     ("film.fingerprint", "../../x"), ("film.fingerprint", "ab" * 32 + "\n"), ("film.fingerprint", "AB" * 32),
     ("film.fingerprint", "ab"), ("film.fingerprint", "ab" * 10**5), ("film.fingerprint", None),
@@ -126,7 +126,7 @@ HOSTILE = [
     ("film.gap", 0), ("film.gap", 1.5), ("film.gap", True), ("film.gap", "1"), ("film.gap", 10**30),
     ("film.fps", 0), ("film.fps", float("inf")), ("film.fps", float("nan")), ("film.fps", "25"), ("film.fps", True),
     ("film.frames", -1), ("film.frames", 1e3), ("film.drive_ids", "cd" * 32), ("film.drive_ids", ["../x"]),
-    ("film.drive_ids", [None]), ("film.drive_ids", ["cd" * 32] * 5000), ("film.extra", 1), ("extra", 1),
+    ("film.drive_ids", [None]), ("film.drive_ids", ["cd" * 32] * 20000), ("film.extra", 1), ("extra", 1),
     ("recipe", None), ("recipe", []), ("recipe", "v1"), ("recipe.width", 7), ("recipe.width", "8"),
     ("recipe.width", [[[8]]]), ("recipe.lr", float("nan")), ("recipe.lr", 10**400), ("recipe.wings", 2),
     ("recipe.feedback", "x" * 10**6), ("recipe.name", None), ("recipe.__class__", "x"),
@@ -167,7 +167,7 @@ def test_older_provenance_gets_its_defaults(folder):
 
 
 def test_provenance_there_and_back():
-    known = replace(provenance(small, film_of(), 5, 0.0, "bfloat16", "cuda"), step=7, steps=9)
+    known = replace(new_provenance(small, film_of(), 5, 0.0, "bfloat16", "cuda"), step=7, steps=9)
     known = replace(known, resumed_at=((3, None), (5, 9)))
     assert Provenance.from_dict(json.loads(json.dumps(known.to_dict(), allow_nan=False))) == known
 
@@ -292,7 +292,7 @@ def test_what_ships_was_trained_on_the_road_that_is_rendered(file, road):
     recipe = model.provenance.recipe
     seen = road.starts(recipe.clip, "train", model.provenance.held_out)
     rendered = mean_frame(road, seen, recipe.clip)
-    assert model.provenance.film.fingerprint == road.fingerprint
+    assert model.provenance.film.fingerprint == road.fingerprint and model.provenance.film.drive_ids == road.drive_ids
     assert (model.mean_frame.int() - rendered.int()).abs().max() <= 1  # a rounding between machines
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import roadtrip as rt
-from roadtrip.checkpoint import provenance
+from roadtrip.checkpoint import new_provenance
 from roadtrip.reproduce import script, slug, write_zip
 
 # no warm-up, and steps large enough that another step size is another network
@@ -85,7 +85,7 @@ def test_another_film_is_told(film, tmp_path, monkeypatch, every_step, capsys):
 
 
 def known(film, **values):
-    return replace(provenance(RECIPE, film, 3, 0.3, "float32", "cpu"), step=2, **values)
+    return replace(new_provenance(RECIPE, film, 3, 0.3, "float32", "cpu"), step=2, **values)
 
 
 NASTY = [

@@ -347,7 +347,9 @@ def test_a_run_resumed_before_its_decay_equals_one_planned_so(film):
 @pytest.mark.parametrize("how, says", [
     ({}, "how long"), ({"steps": 3, "seconds": 3}, "how long"), ({"steps": 0}, "at least one"),
     ({"seconds": -1}, "more than zero"), ({"steps": 1, "seed": -1}, "Seed"), ({"steps": 1, "held_out": 1.0}, "held out"),
-    ({"steps": 1, "dtype": "float8"}, "dtype"), ({"steps": 1, "resume": "nowhere"}, "resumed"),
+    ({"steps": 1, "dtype": "float8"}, "dtype"), ({"steps": 3, "stop_at": 4}, "planned"),
+    ({"steps": 3, "stop_at": 0}, "planned"), ({"seconds": 3, "stop_at": 2}, "planned"),
+    ({"steps": 1, "resume": "nowhere"}, "resumed"),
 ], ids=str)  # fmt: skip
 def test_bad_arguments_are_one_sentence(how, says, film):
     with pytest.raises(rt.RoadtripError, match=says):

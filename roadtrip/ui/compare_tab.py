@@ -20,7 +20,7 @@ from .library import ROAD, ROADS, opening_model, shipped_names
 from .messages import escape_markdown, two_decimals, user_errors
 from .player import chart, chart_value, note, player, player_value
 from .session import Session, cached_view
-from .starts import film_for, held_out_starts, nearest_start, provenance_note, real_frames, recipe_of, start_range
+from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
 from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
 
 WINDOW = verdict_window(HORIZON)
@@ -65,7 +65,7 @@ def _update_view(
         raise RoadtripError("Choose two different models to compare.")
     recipes = [recipe_of(model) for model in models.values()]
     film = film_for(session, film_name, models[left])
-    first = nearest_start(held_out_starts(film, models[left]), start)
+    first = nearest_start(offered_starts(film, [*models.values()]), start)
     # each rollout in the size that its model was trained at, all at the gap of the first
     films = {name: film_for(session, film_name, model).with_gap(film.gap) for name, model in models.items()}
     rollouts = {}
@@ -86,7 +86,7 @@ def _update_view(
         chart_value(distances({name: distance_matrix(y) for name, y in rollouts.items()})),
     ]
     rhythm = chart_value(spectra(powers, recipes, real_powers))
-    notes = "".join(provenance_note(name, films[name], model) for name, model in models.items())
+    notes = "".join(provenance_note(name, films[name], model, first) for name, model in models.items())
     notes += f"\n\n{study_section.study_note(models)}"
     try:
         around = {name: film_windows(f, WINDOW) for name, f in films.items()}
@@ -99,10 +99,14 @@ def _update_view(
     return film_value, *charts, lags, rhythm, in_words(found, around[left]) + notes
 
 
+def keep_start(session: Session, film_name: str, left: str, right: str, start: float) -> dict[str, Any]:
+    return start_range(session, film_name, left, right, start=start)
+
+
 def open_view(session: Session, left: str, right: str, film_name: str, start: float) -> tuple[Any, ...]:
     """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
     try:
-        starts = start_range(session, left, film_name, start)
+        starts = keep_start(session, film_name, left, right, start)
         return starts, *update_view(session, left, right, film_name, starts["value"], False)
     except gr.Error:  # without a model there is nothing to see
         return (gr.skip(),) * 7
@@ -182,7 +186,7 @@ def build(session: gr.State) -> Tab:
             0,
             step=1,
             label="Start frame",
-            info="First input frame, held out from the first model.",
+            info="First input frame, held out from both models.",
             min_width=230,
         )
     matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
@@ -214,7 +218,7 @@ def build(session: gr.State) -> Tab:
     asked, outputs = [session, left, right, film, start], [show, *charts, words]
     go.click(update_view, [*asked, lossless], outputs, api_name="compare", **VIEW)
     draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
-    for listen in (right.input, lossless.input, start.release):
+    for listen in (lossless.input, start.release):
         listen(**draw)
     chosen = [left.input, film.input]
     if study:
@@ -222,7 +226,8 @@ def build(session: gr.State) -> Tab:
     for button, (_, *pair) in zip(buttons, matches):
         chosen.append(button.click(lambda pair=pair: pair, None, [left, right], **QUIET | VIEW).then)
     for event in chosen:
-        event(start_range, [session, left, film], start, **QUIET | VIEW).then(**draw)
+        event(start_range, [session, film, left, right], start, **QUIET | VIEW).then(**draw)
+    right.input(keep_start, [session, film, left, right, start], start, **QUIET | VIEW).then(**draw)
     return Tab(
         address=[
             Field("left", left, choices=Session.model_names),

@@ -13,11 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..checkpoint import MODEL, load
+from ..decode import Footage, read_footage
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
 from ..recipes import RECIPES
-from ..sources import open_film
+from ..sources import film_from_footage, open_film
 from .compute import on_compute_thread
 
 ROAD = "the rendered road"
@@ -66,9 +67,10 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
     """A visitor's files as a film: stills, one zip or one video."""
     if not files:
         raise RoadtripError("Choose stills, a zip of stills or a video first.")
-    wanted = (gap or "").strip() or None
+    # reading takes long and no torch, so that others can compute meanwhile
     if len(files) == 1 and Path(files[0]).suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
-        return open_film(files[0], gap=wanted, progress=report, cache=False)
+        name, footage = Path(files[0]).stem, read_footage(Path(files[0]), SIZE, report)
+        return on_compute_thread(_as_film, footage, name, gap)
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home) / "your stills"  # what the film, and an error about it, will be called
         folder.mkdir()
@@ -78,4 +80,8 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
                 twins += 1
                 target = folder / f"{Path(file).stem} ({twins}){Path(file).suffix}"
             target.symlink_to(Path(file).resolve())
-        return open_film(folder, gap=wanted, progress=report, cache=False)
+        return on_compute_thread(_as_film, read_footage(folder, SIZE, report), folder.name, gap)
+
+
+def _as_film(footage: Footage, name: str, gap: str) -> Film:
+    return open_film(film_from_footage(footage, name), SIZE, (gap or "").strip() or None)

@@ -5,6 +5,7 @@ Puts what evaluation.py finds into words; computes no number itself. Independent
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -24,7 +25,7 @@ from .library import ROAD, ROADS, opening_model, shipped_names
 from .messages import escape_markdown, number, two_decimals, user_errors
 from .player import chart, chart_value, download, note, player, player_value, strip, strip_value
 from .session import Session, cached_view
-from .starts import film_for, held_out_starts, nearest_start, provenance_note, real_frames, recipe_of, start_range
+from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
 from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
 
 MAX_HORIZON = 256
@@ -46,13 +47,13 @@ def _update_view(
 ) -> tuple[Any, Any, str]:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
-    first, horizon = nearest_start(held_out_starts(film, model), start), horizon_in_range(horizon)
+    first, horizon = nearest_start(offered_starts(film, [model]), start), horizon_in_range(horizon)
     f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
     y = rollout(model, f1, f2, horizon).cpu()
     real = as_float(real_frames(film, first, horizon))
     views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
     film_value = player_value(views, f"{film_name} {first} {horizon}", lossless)
-    about = how_it_moves(y[0], film) + provenance_note(model_name, film, model)
+    about = how_it_moves(y[0], film) + provenance_note(model_name, film, model, first)
     deepest = model.provenance.recipe.deepest if model.provenance else 0
     if not len(real):
         nothing = chart_value(error_curves({"model": []}, deepest, model_name, recipe_of(model)))
@@ -66,7 +67,7 @@ def _update_view(
 def open_view(session: Session, model_name: str, film_name: str, start: float, horizon: float) -> tuple[Any, ...]:
     """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
     try:
-        starts = start_range(session, model_name, film_name, start)
+        starts = start_range(session, film_name, model_name, start=start)
         return starts, *update_view(session, model_name, film_name, starts["value"], horizon, False)
     except gr.Error:  # without a model there is nothing to see
         return (gr.skip(),) * 4
@@ -124,7 +125,7 @@ def strip_of(session: Session, model_name: str, film_name: str) -> Any:
 def _strip_of(session: Session, model_name: str, film_name: str) -> Any:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
-    starts = evenly_spaced(held_out_starts(film, model), STRIP_STARTS)
+    starts = evenly_spaced(offered_starts(film, [model]), STRIP_STARTS)
     return strip_value(film.frames[starts], starts.tolist())
 
 
@@ -151,12 +152,16 @@ def export(session: Session, model_name: str, film_name: str, start: float, hori
     with user_errors():
         if kind not in FORMATS:
             raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
-        model = session.model(model_name)
-        film = film_for(session, film_name, model)
-        first = nearest_start(held_out_starts(film, model), start)
-        f1, f2 = film.frames[first], film.frames[first + film.gap]
-        y = on_compute_thread(rollout, model, f1, f2, horizon_in_range(horizon))[0]
-        return str(write(session.download_dir() / f"rollout{FORMATS[kind]}", y))
+        return str(on_compute_thread(_export, session, model_name, film_name, start, horizon, kind))
+
+
+def _export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> Path:
+    model = session.model(model_name)
+    film = film_for(session, film_name, model)
+    first = nearest_start(offered_starts(film, [model]), start)
+    f1, f2 = film.frames[first], film.frames[first + film.gap]
+    y = rollout(model, f1, f2, horizon_in_range(horizon))[0]
+    return write(session.download_dir() / f"rollout{FORMATS[kind]}", y)
 
 
 def build(session: gr.State) -> Tab:
@@ -198,8 +203,8 @@ def build(session: gr.State) -> Tab:
     errors = chart("rt-errors")
     note(
         "What you see: PSNR of each generated frame against the real one, higher is closer. Dashed lines need no "
-        "network: copying the last frame, linear extrapolation, the mean training frame. The vertical line is how many "
-        "frames the network generated in a row while it was trained."
+        "network: copying the last frame, linear extrapolation, the mean training frame. The vertical line is how "
+        "deep into its own rollouts the network was trained."
     )
     outputs = [show, errors, words]
     go.click(update_view, [*asked, lossless], outputs, api_name="scrub", **VIEW)
@@ -210,7 +215,7 @@ def build(session: gr.State) -> Tab:
         listen(**draw)
     taken = use.click(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
     for chosen in (model.input, film.input, taken.success):
-        chosen(start_range, [session, model, film], start, **QUIET | VIEW).then(**draw).then(**draw_strip)
+        chosen(start_range, [session, film, model], start, **QUIET | VIEW).then(**draw).then(**draw_strip)
     starts.click(pick_start, None, start, **QUIET | VIEW).then(**draw)
     return Tab(
         address=[

@@ -84,6 +84,8 @@ class Session:
         """Memory of the films, the models, and what Resume needs: the network that goes on learning, its EMA and two
         moments of Adam."""
         models = list(self.models.values())
+        if self.trained and all(model is not self.trained for model in models):
+            models.append(self.trained)
         if self.unfinished and self.unfinished.latest and self.unfinished.latest.progress:
             models += [self.unfinished.latest.model] * 4
         return sum(film.frames.nbytes for film in list(self.films.values())) + sum(map(_bytes, models))

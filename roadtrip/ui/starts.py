@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 from torch import Tensor
 
-from ..evaluation import HELD_OUT, HORIZON
+from ..evaluation import HORIZON
 from ..film import Film
 from ..model import NextFrame
 from .compute import on_compute_thread
@@ -22,22 +23,26 @@ def film_for(session: Session, name: str, model: NextFrame) -> Film:
     smaller = model.size[0] * model.size[1] < SIZE[0] * SIZE[1]  # an uploaded model may ask for any size
     if name in ROADS and smaller:
         film = rendered_road(name, model.size)
-    return film.with_gap(model.provenance.film.gap) if trained_on(film, model) else film
+    known = model.provenance
+    return film.with_gap(known.film.gap) if known and known.trained_on(film) else film
 
 
-def held_out_starts(film: Film, model: NextFrame, frames: int = 2) -> Tensor:
-    """Where clips of `frames` may start on film that the model has not seen; anywhere, if it was trained on other film."""
-    held_out = model.provenance.held_out if model.provenance else HELD_OUT
-    part = "held_out" if trained_on(film, model) and held_out else "all"
-    starts = film.starts(frames, part, held_out)
-    return starts if len(starts) or frames > 2 else film.starts(2, "all")
+def unseen_starts(film: Film, models: Sequence[NextFrame], frames: int = 2) -> Tensor:
+    """Where clips of `frames` may start on film that none of the models was trained on, int64 [·]."""
+    return film.unseen_starts(frames, [model.provenance.seen(film) for model in models if model.provenance])
 
 
-def first_start(film: Film, model: NextFrame, horizon: int) -> int:
+def offered_starts(film: Film, models: Sequence[NextFrame]) -> Tensor:
+    """Where rollouts of all the models may start: on film that none was trained on; where there is none, that the first
+    was not; or else anywhere, and provenance_note says who was trained on it."""
+    found = (unseen_starts(film, among) for among in (models, models[:1], []))
+    return next(starts for starts in found if len(starts))
+
+
+def first_start(film: Film, models: Sequence[NextFrame], horizon: int) -> int:
     """A start whose real film reaches as far as the horizon, where there is one; the middle one of those."""
-    starts = held_out_starts(film, model, 2 + horizon)
-    if not len(starts):
-        starts = held_out_starts(film, model)
+    starts = unseen_starts(film, models, 2 + horizon)
+    starts = starts if len(starts) else offered_starts(film, models)
     return int(starts[len(starts) // 2])
 
 
@@ -45,40 +50,39 @@ def nearest_start(starts: Tensor, start: float | None) -> int:
     return int(starts[(starts - round(number(start, "a start frame"))).abs().argmin()])
 
 
-def start_range(
-    session: Session, model_name: str, film_name: str, start: float | None = None, horizon: int = HORIZON
-) -> dict[str, Any]:
-    """The slider over the starts of this model and film. `start` stays if it is in range, else a first one is chosen."""
+def start_range(session: Session, film_name: str, *names: str, start: float | None = None) -> dict[str, Any]:
+    """The slider over the starts of these models on this film. `start` stays if it is in range, else a first one is
+    chosen."""
     with user_errors():
-        return on_compute_thread(_start_range, session, model_name, film_name, start, horizon)
+        return on_compute_thread(_start_range, session, film_name, names, start)
 
 
-def _start_range(session: Session, model_name: str, film_name: str, start: float | None, horizon: int) -> Any:
-    model = session.model(model_name)
-    film = film_for(session, film_name, model)
-    starts = held_out_starts(film, model)
+def _start_range(session: Session, film_name: str, names: tuple[str, ...], start: float | None) -> Any:
+    models = [session.model(name) for name in names]
+    film = film_for(session, film_name, models[0])
+    starts = offered_starts(film, models)
     low, high = int(starts.min()), int(starts.max())
     kept = start is not None and low <= start <= high
-    return gr.update(minimum=low, maximum=high, value=start if kept else first_start(film, model, horizon))
-
-
-def trained_on(film: Film, model: NextFrame) -> bool:
-    return bool(model.provenance and model.provenance.film.fingerprint == film.fingerprint)
+    return gr.update(minimum=low, maximum=high, value=start if kept else first_start(film, models, HORIZON))
 
 
 def recipe_of(model: NextFrame) -> str:
     return model.provenance.recipe.name if model.provenance else ""
 
 
-def provenance_note(name: str, film: Film, model: NextFrame) -> str:
-    """A warning where a model is shown other film, or another gap, than it was trained on; else nothing."""
-    known = model.provenance.film if model.provenance else None
-    if not trained_on(film, model):
-        trained = escape_markdown(known.name) if known else "other film"
-        return f" {escape_markdown(name)} was trained on {trained}, not on this film."
-    if known and known.gap != film.gap:
-        return f" {escape_markdown(name)} was trained at gap {known.gap}, here the gap is {film.gap}."
-    return ""
+def provenance_note(name: str, film: Film, model: NextFrame, start: int) -> str:
+    """A warning where a model is shown other film, or another gap, than it was trained on, or from a start that it was
+    trained on; else nothing."""
+    known, name = model.provenance, escape_markdown(name)
+    if known is None or not known.trained_on(film):
+        trained = escape_markdown(known.film.name) if known else "other film"
+        return f" {name} was trained on {trained}, not on this film."
+    note = ""
+    if start not in unseen_starts(film, [model]):
+        note += f" **{name} was trained on this film**, from this start, too: it has seen what comes."
+    if known.film.gap != film.gap:
+        note += f" {name} was trained at gap {known.film.gap}, here the gap is {film.gap}."
+    return note
 
 
 def real_frames(film: Film, start: int, horizon: int) -> Tensor:

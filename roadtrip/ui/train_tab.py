@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -121,11 +122,15 @@ def reset(session: Session) -> tuple[Any, ...]:
 def package(session: Session) -> str:
     """What was trained last as one zip: the checkpoint, its losses, and a script that trains it again."""
     with user_errors():
-        if session.trained is None:
-            raise RoadtripError("There is nothing to download yet; train a recipe first.")
-        last = session.unfinished
-        curves = last.curves if last and last.latest and last.latest.model is session.trained else {}
-        return str(on_compute_thread(write_zip, session.download_dir(), session.trained, curves))
+        return str(on_compute_thread(_package, session))
+
+
+def _package(session: Session) -> Path:
+    model, last = session.trained, session.unfinished
+    if model is None:
+        raise RoadtripError("There is nothing to download yet; train a recipe first.")
+    curves = last.curves if last and last.latest and last.latest.model is model else None
+    return write_zip(session.download_dir(), model, curves)
 
 
 def warm_up() -> None:
