@@ -212,7 +212,7 @@ def test_a_model_knows_its_film_at_another_size(session):
     player, _, words = scrub_tab.update_view(session, "small", "stills 1", 0, 4, False)
     assert player["key"].split()[-2] == "45" and "not on this film" not in words and "trained" not in words
     assert min(scrub_tab.strip_of(session, "small", "stills 1")["starts"]) == 45
-    update = start_range(session, "small", "stills 1")
+    update = start_range(session, "stills 1", "small")
     assert (update["minimum"], update["maximum"]) == (45, 58)
     assert "not on this film" in scrub_tab.update_view(session, "small", "stills 2", 0, 4, False)[2]
     assert firsts(session, "stills 2", small) == list(range(59))
@@ -234,9 +234,9 @@ def test_starts_are_held_out_for_both_that_are_compared(session):
     session.add_model("much", much)
     session.add_model("little", little)
     for one, other in (("much", "little"), ("little", "much")):
-        update = compare_tab.first_start_of_both(session, one, other, "stills 1")
+        update = start_range(session, "stills 1", one, other)
         assert (update["minimum"], update["maximum"]) == (54, 58) and 54 <= update["value"] <= 58
-        kept = start_range(session, one, "stills 1", 57, other)
+        kept = start_range(session, "stills 1", one, other, start=57)
         assert kept["value"] == 57
         player, *_, words = compare_tab.update_view(session, one, other, "stills 1", 30, False)
         assert player["key"].endswith(" 54") and "trained on this film" not in words
@@ -321,7 +321,7 @@ def test_no_handler_computes_outside_the_compute_thread(session, checkpoints, tm
         scrub_tab.update_view(session, name, "stills 1", 3, 5, True)
         scrub_tab.strip_of(session, name, "stills 1")
         compare_tab.update_view(session, name, "v2", "stills 1", 3, False)
-        compare_tab.first_start_of_both(session, name, "v2", "stills 1")
+        start_range(session, "stills 1", name, "v2")
         study_section.study_note(["v2"])
         (table, *_) = study_section.tables()
         study_section.update_view(table, "R")

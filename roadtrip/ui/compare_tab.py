@@ -99,17 +99,17 @@ def _update_view(
     return film_value, *charts, lags, rhythm, in_words(found, around[left]) + notes
 
 
+def keep_start(session: Session, film_name: str, left: str, right: str, start: float) -> dict[str, Any]:
+    return start_range(session, film_name, left, right, start=start)
+
+
 def open_view(session: Session, left: str, right: str, film_name: str, start: float) -> tuple[Any, ...]:
     """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
     try:
-        starts = start_range(session, left, film_name, start, right)
+        starts = keep_start(session, film_name, left, right, start)
         return starts, *update_view(session, left, right, film_name, starts["value"], False)
     except gr.Error:  # without a model there is nothing to see
         return (gr.skip(),) * 7
-
-
-def first_start_of_both(session: Session, left: str, right: str, film_name: str) -> Any:
-    return start_range(session, left, film_name, other=right)
 
 
 def describe(o: Oscillation) -> str:
@@ -226,8 +226,8 @@ def build(session: gr.State) -> Tab:
     for button, (_, *pair) in zip(buttons, matches):
         chosen.append(button.click(lambda pair=pair: pair, None, [left, right], **QUIET | VIEW).then)
     for event in chosen:
-        event(first_start_of_both, [session, left, right, film], start, **QUIET | VIEW).then(**draw)
-    right.input(start_range, [session, left, film, start, right], start, **QUIET | VIEW).then(**draw)
+        event(start_range, [session, film, left, right], start, **QUIET | VIEW).then(**draw)
+    right.input(keep_start, [session, film, left, right, start], start, **QUIET | VIEW).then(**draw)
     return Tab(
         address=[
             Field("left", left, choices=Session.model_names),

@@ -67,7 +67,7 @@ def _update_view(
 def open_view(session: Session, model_name: str, film_name: str, start: float, horizon: float) -> tuple[Any, ...]:
     """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
     try:
-        starts = start_range(session, model_name, film_name, start)
+        starts = start_range(session, film_name, model_name, start=start)
         return starts, *update_view(session, model_name, film_name, starts["value"], horizon, False)
     except gr.Error:  # without a model there is nothing to see
         return (gr.skip(),) * 4
@@ -215,7 +215,7 @@ def build(session: gr.State) -> Tab:
         listen(**draw)
     taken = use.click(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
     for chosen in (model.input, film.input, taken.success):
-        chosen(start_range, [session, model, film], start, **QUIET | VIEW).then(**draw).then(**draw_strip)
+        chosen(start_range, [session, film, model], start, **QUIET | VIEW).then(**draw).then(**draw_strip)
     starts.click(pick_start, None, start, **QUIET | VIEW).then(**draw)
     return Tab(
         address=[

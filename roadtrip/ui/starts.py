@@ -50,17 +50,15 @@ def nearest_start(starts: Tensor, start: float | None) -> int:
     return int(starts[(starts - round(number(start, "a start frame"))).abs().argmin()])
 
 
-def start_range(
-    session: Session, model_name: str, film_name: str, start: float | None = None, other: str | None = None
-) -> dict[str, Any]:
-    """The slider over the starts of this model, and of the `other` beside it, on this film. `start` stays if it is in
-    range, else a first one is chosen."""
+def start_range(session: Session, film_name: str, *names: str, start: float | None = None) -> dict[str, Any]:
+    """The slider over the starts of these models on this film. `start` stays if it is in range, else a first one is
+    chosen."""
     with user_errors():
-        return on_compute_thread(_start_range, session, model_name, film_name, start, other)
+        return on_compute_thread(_start_range, session, film_name, names, start)
 
 
-def _start_range(session: Session, model_name: str, film_name: str, start: float | None, other: str | None) -> Any:
-    models = [session.model(name) for name in (model_name, other) if name is not None]
+def _start_range(session: Session, film_name: str, names: tuple[str, ...], start: float | None) -> Any:
+    models = [session.model(name) for name in names]
     film = film_for(session, film_name, models[0])
     starts = offered_starts(film, models)
     low, high = int(starts.min()), int(starts.max())
