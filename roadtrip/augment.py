@@ -1,7 +1,7 @@
 """Augmentation of training clips: kornia, one draw a clip, context and targets together, on the clip's device.
 
-The draws come from the run's own generator and kornia only applies them, without the GPU being waited for. Knows
-nothing of models.
+The draws come from the run's own generator and kornia only applies them, without the GPU being waited for. Independent
+of models.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """CudaGraphed: a function on a GPU as one launch. A step of a small network is hundreds of kernels, each shorter than it
 takes to launch; a CUDA graph launches them together.
 
-Knows nothing of models or training.
+Independent of models and training.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WARMUP_CALLS = (
-    3  # calls before one is recorded: optimisers make their state and libraries choose their kernels meanwhile
-)
+# calls before one is recorded: optimisers make their state and libraries choose their kernels meanwhile
+WARMUP_CALLS = 3
 
 
 class CudaGraphed:

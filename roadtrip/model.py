@@ -1,6 +1,6 @@
 """NextFrame: a shared encoder over two frames, something between, a decoder. One network, written as a recurrence.
 
-It must not know about films, losses or training; it sees pictures in [0, 1] and gives pictures in [0, 1].
+Independent of films, losses and training; it takes pictures in [0, 1] and gives pictures in [0, 1].
 """
 
 from typing import Any
@@ -149,7 +149,7 @@ class NextFrame(
         bottleneck: "conv" or "lstm".
         output: "warp" moves f2 along a predicted flow and adds a change, "change" only adds one, "picture" predicts
             the whole picture (the post's own way).
-        noise_conditioned: whether it is told how much noise is on the frames that go in.
+        noise_conditioned: whether the size of the noise on the frames that go in is an input.
         size: (H, W) of the training film; only the mean training frame depends on it, the network does not.
     """
 

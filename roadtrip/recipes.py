@@ -38,7 +38,7 @@ class Recipe:
     )
     context_noise: float = _value(
         0.0,
-        "Most noise on the frames that go in; the network is told how much it is, and drives with none.",
+        "Largest noise on the frames that go in; the network is told its size, and drives with none.",
         span=(0, 1),
     )
     pingpong_weight: float = _value(
@@ -150,7 +150,7 @@ RECIPES: dict[str, Recipe] = {
 def parse_values(pairs: list[str]) -> dict[str, Any]:
     """Recipe fields from a shell: ["width=64", "output=change"] → {"width": 64, "output": "change"}.
 
-    Raises RoadtripError for what is no field or no value of its type.
+    Raises RoadtripError for an unknown field, or a value that is not of its type.
     """
     types: dict[str, Any] = {f.name: f.type for f in fields(Recipe)}
     values: dict[str, Any] = {}

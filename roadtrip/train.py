@@ -195,9 +195,8 @@ class Run:
         # the plan, the step at which its schedule began, and the share of the step size it rose from
         self.planned: int | None = None
         self.origin, self.first_share = 0, 0.0
-        self.nonfinite = torch.zeros(
-            (), device=device
-        )  # 1 once a gradient was not a number: no sync until it is reported
+        # 1 once a gradient was not a number: no sync until it is reported
+        self.nonfinite = torch.zeros((), device=device)
         self.model.provenance = self.ema.provenance = checkpoint.new_provenance(
             recipe, film, seed, held_out, self.dtype, device.type
         )
@@ -233,7 +232,7 @@ class Run:
     def _train_step(self, r1_due: bool, *tensors: Any) -> dict[str, Tensor]:
         recipe, batch = self.recipe, Batch(*tensors)
         real = batch.clips[:, 2:]  # f3, f4, …
-        with self._autocast():
+        with self._autocast():  # g3, g4, …
             fake = unroll(self.model, batch.f1, batch.f2, recipe.unroll, self._feedback(batch), batch.noise, batch.z)
         losses = {"l1": reconstruction_loss(fake, real)}
         total = recipe.l1_weight * losses["l1"]
@@ -362,25 +361,17 @@ class Run:
         for name, optimiser in self._optimisers():
             for i, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{k}": v for k, v in slots.items()}
-        facts = {
-            "step": self.step_count,
-            "schedule": {"planned": self.planned, "origin": self.origin, "first_share": self.first_share},
-            "recipe": self.recipe.to_dict(),
-            "seed": self.seed,
-            "held_out": self.held_out,
-        }
+        facts = self._identity() | {"step": self.step_count}
+        facts |= {k: getattr(self, k) for k in ("planned", "origin", "first_share")}
         facts |= {k: getattr(self.model.provenance, k) for k in ("steps", "resumed_at")}
-        return {k: v.detach().clone() for k, v in tensors.items()}, facts | self._film_facts()
+        return {k: v.detach().clone() for k, v in tensors.items()}, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Restores model, optimiser and RNG state. Raises RoadtripError where it belongs to another recipe, seed, film,
         split or dtype."""
-        mine = {"recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out} | self._film_facts()
-        for name, value in mine.items():
+        for name, value in self._identity().items():
             if facts.get(name) != value:
-                raise RoadtripError(
-                    f"This training can't be resumed with another {name}; use what it was started with."
-                )
+                raise RoadtripError(f"This training can't be resumed with another {name}; use what it began with.")
         try:
             for name, module in self._modules():
                 prefix = f"{name}."
@@ -396,18 +387,19 @@ class Run:
                         slots.setdefault(int(i), {})[slot] = torch.empty_like(like).copy_(value)
                 optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
             self.random.set_state(tensors["random"])
-            self.step_count, schedule = int(facts["step"]), facts["schedule"]
-            self.planned = None if schedule["planned"] is None else int(schedule["planned"])
-            self.origin, self.first_share = int(schedule["origin"]), float(schedule["first_share"])
-            resumed_at = (*facts.get("resumed_at", ()), (self.step_count, facts.get("steps")))
-            self.model.provenance = self.ema.provenance = replace(
-                self.model.provenance, step=self.step_count, resumed_at=resumed_at
-            )
+            self.step_count, self.origin = int(facts["step"]), int(facts["origin"])
+            self.first_share = float(facts["first_share"])
+            self.planned = None if facts["planned"] is None else int(facts["planned"])
+            resumed_at = (*facts["resumed_at"], (self.step_count, facts["steps"]))
+            known = replace(self.model.provenance, step=self.step_count, resumed_at=resumed_at)
+            self.model.provenance = self.ema.provenance = known
         except (KeyError, TypeError, ValueError, RuntimeError):
             raise RoadtripError("The saved training is damaged; start it again.") from None
 
-    def _film_facts(self) -> dict[str, Any]:
-        return {"film": self.film.fingerprint, "gap": self.film.gap, "dtype": self.dtype}
+    def _identity(self) -> dict[str, Any]:
+        """What a state must agree in with the run that takes it up."""
+        own = {"recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out}
+        return own | {"film": self.film.fingerprint, "gap": self.film.gap, "dtype": self.dtype}
 
     def _modules(self) -> list[tuple[str, nn.Module]]:
         return [("model", self.model), ("ema", self.ema), ("discriminator", self.discriminator)]
