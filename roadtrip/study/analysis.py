@@ -57,9 +57,9 @@ def is_published(row: Row) -> bool:
 
 def groups(rows: list[Row]) -> list[Group]:
     """One Group for each film, setting and arm, in the table's order. Films are told apart by what they hold."""
-    gathered: dict[tuple[str, str, int, tuple[int, ...], str, str], list[Row]] = defaultdict(list)
+    gathered: dict[tuple[str, str | None, int, tuple[int, ...], str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        film = row["film"], row["fingerprint"]
+        film = row["film"], row.get("fingerprint")
         gathered[*film, row["steps"], tuple(row["size"]), row["setting"], row["arm"]].append(row)
     answer = []
     for (name, _, steps, size, setting, arm), members in gathered.items():
