@@ -4,8 +4,6 @@ What the user got wrong is one sentence on standard error and exit code 2; `--js
 line of standard output, everything else goes to standard error.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -16,7 +14,17 @@ from typing import Any
 
 from tqdm import tqdm
 
+from . import study
+from .checkpoint import load, save
 from .errors import RoadtripError
+from .evaluation import HELD_OUT, HORIZON, evaluate
+from .export import write
+from .film import Film
+from .model import NextFrame
+from .rollout import rollout
+from .sources import open_film
+from .study.rows import to_json
+from .train import find_device, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,111 +38,82 @@ def main(arguments: list[str] | None = None) -> int:
         print("Stopped.", file=sys.stderr)
         return 130
     if args.json:
-        from .study import to_json
-
         print(json.dumps(to_json(result), allow_nan=False))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    from .study import SIZE, STEPS
+    def parser(*parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return argparse.ArgumentParser(add_help=False, parents=parents)
 
-    parser = argparse.ArgumentParser(prog="roadtrip", description="Drive on from two frames of a road trip.")
-    commands = parser.add_subparsers(required=True, metavar="import | train | rollout | measure | study")
+    # options that several commands have
+    device = parser()
+    device.add_argument("--device", help="cpu or cuda; default: CUDA where it is there")
+    frames = parser()
+    frames.add_argument("--gap", help="frames between f1 f2 f3, or seconds of video as 0.5s; default: the film's own")
+    size = "height×width of the frames, each divisible by 8"
+    frames.add_argument("--size", help=f"{size}, as 72x128")
+    film = parser(frames, device)
+    kinds = "folder of stills, zip of stills, video, film file or scenery"
+    film.add_argument("--film", action="append", required=True, help=f"{kinds}; repeatable")
+    model = parser(film)
+    model.add_argument("--checkpoint", required=True, help="checkpoint folder")
+    model.add_argument("--horizon", type=int, default=HORIZON, help="frames to generate")
 
-    def command(name: str, run: Any, prose: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=prose, description=prose)
+    top = argparse.ArgumentParser(prog="roadtrip", description="Drive on from two frames of a road trip.")
+    commands = top.add_subparsers(required=True, metavar="import | train | rollout | measure | study")
+
+    def command(run: Any, prose: str, parent: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub = commands.add_parser(run.__name__.removeprefix("run_"), help=prose, description=prose, parents=[parent])
         sub.set_defaults(run=run)
         sub.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
         return sub
 
-    def film_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--gap", help='frames between f1 f2 f3, or seconds of video as "0.5s"; default: the film\'s own'
-        )
-        sub.add_argument("--size", default=None, help="height×width of the frames, each divisible by 8, as 72x128")
-
-    def films(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--film",
-            action="append",
-            required=True,
-            help="folder of stills, zip, video, film file or scenery; repeatable",
-        )
-        film_options(sub)
-
-    def device_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--device", help="cpu or cuda; default: CUDA where it is there")
-
-    sub = command("import", run_import, "Read stills or video once, into one film file.")
-    sub.add_argument("source", nargs="+", help="folder of stills, zip of stills, video, film file or scenery")
+    sub = command(run_import, "Read stills or video once, into one film file.", frames)
+    sub.add_argument("film", nargs="+", metavar="source", help=kinds)
     sub.add_argument("--out", required=True, help="the film file to write")
-    film_options(sub)
 
-    sub = command("train", run_train, "Train a recipe on film and save a checkpoint.")
-    films(sub)
-    device_options(sub)
+    sub = command(run_train, "Train a recipe on film and save a checkpoint.", film)
     sub.add_argument("--recipe", default="v1", help="v1, v2, v3-pair, v3-single or lstm")
     sub.add_argument("--seconds", type=float, help="how long to train (default: 60, without --steps)")
     sub.add_argument("--steps", type=int, help="how many steps to train in all, instead of seconds")
     sub.add_argument("--seed", type=int, default=0, help="of weights, clips and augmentation")
-    sub.add_argument(
-        "--held-out-fraction", type=float, default=0.2, help="share at the end of each drive never trained on"
-    )
+    sub.add_argument("--held-out-fraction", type=float, default=HELD_OUT, help="share at each drive's end to hold out")
     sub.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
     sub.add_argument("--out", required=True, help="checkpoint folder to write")
     sub.add_argument("--resumable", action="store_true", help="save what --resume needs, too")
     sub.add_argument("--resume", help="checkpoint folder of a resumable run to go on from")
 
-    sub = command("rollout", run_rollout, "Let a checkpoint drive on from a start frame, into a video or a picture.")
-    films(sub)
-    device_options(sub)
-    sub.add_argument("--checkpoint", required=True, help="checkpoint folder")
+    sub = command(run_rollout, "Let a checkpoint drive on from a start frame, into a video or a picture.", model)
     sub.add_argument("--start", type=int, help="index of f1 in the film; default: in the middle of what was held out")
-    sub.add_argument("--horizon", type=int, default=64, help="frames to generate")
     sub.add_argument("--fps", type=float, default=8, help="frames a second of what is written")
     sub.add_argument("--scale", type=int, default=3, help="how many times larger the frames are written")
     sub.add_argument("--out", required=True, help="x.mp4, x.gif, x.webp or x.png (a strip)")
 
-    sub = command(
-        "measure", run_measure, "Errors over the horizon beside their baselines, and the oscillation measures."
-    )
-    films(sub)
-    device_options(sub)
-    sub.add_argument("--checkpoint", required=True, help="checkpoint folder")
-    sub.add_argument("--horizon", type=int, default=64, help="frames to generate")
+    sub = command(run_measure, "Errors over the horizon beside their baselines, and the oscillation measures.", model)
     part = sub.add_mutually_exclusive_group()
     part.add_argument("--held-out", action="store_true", help="measure what the checkpoint held out (the default)")
     part.add_argument("--all", action="store_true", help="measure the whole film")
 
-    sub = command("study", run_study, "Train and measure arms × seeds × films into one table; finished runs are kept.")
-    device_options(sub)
+    sub = command(run_study, "Train and measure arms × seeds × films into one table; finished runs are kept.", device)
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="of the study; default: all")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED")
-    sub.add_argument(
-        "--films",
-        nargs="+",
-        default=["scenery"],
-        metavar="FILM",
-        help="as PATH, PATH:GAP, scenery, scenery:SEED or scenery:SEED:GAP",
-    )
-    sub.add_argument("--steps", type=int, default=STEPS, help="training steps of each run")
-    sub.add_argument("--size", default="{}x{}".format(*SIZE), help="height×width of the frames, each divisible by 8")
+    films = "PATH[:GAP] or scenery[:SEED[:GAP]]"
+    sub.add_argument("--films", nargs="+", default=["scenery"], metavar="FILM", help=films)
+    sub.add_argument("--steps", type=int, default=study.STEPS, help="training steps of each run")
+    sub.add_argument("--size", default="{}x{}".format(*study.SIZE), help=size)
     sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="another setting for all arms")
     sub.add_argument("--jobs", type=int, help="runs at a time, a process each; default: one for each core")
     sub.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, or "local" for one on this machine')
     sub.add_argument("--runs", default="runs/study", help="folder that keeps finished runs and their checkpoints")
-    sub.add_argument(
-        "--out",
-        help="the table to add rows to; default: results.json in --runs. Its rows are never run again, nor are those of "
-        "the table that ships with the project",
-    )
-    return parser
+    out = "the table to add rows to; default: results.json in --runs"
+    sub.add_argument("--out", help=f"{out}. Its rows are never run again, nor are those of the project's own table")
+    return top
 
 
 def run_import(args: argparse.Namespace) -> dict[str, Any]:
     _check_out(args.out)
-    film = _film(args, args.source)
+    film = _film(args)
     film.save(args.out)
     summary = film.describe()
     _tell(summary.sentence())
@@ -142,13 +121,10 @@ def run_import(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_train(args: argparse.Namespace) -> dict[str, Any]:
-    from .checkpoint import save
-    from .train import find_device, train
-
     _check_out(args.out, folder=True)
     find_device(args.device)
     seconds = 60.0 if args.seconds is None and args.steps is None else args.seconds
-    film = _film(args, args.film)
+    film = _film(args)
     stream = train(
         args.recipe,
         film,
@@ -161,20 +137,16 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
         dtype=args.dtype,
         preview_every=1e9,
     )
-    p = None
+    p: Any = None
     try:
         with tqdm(unit="step", file=sys.stderr) as bar:
             for p in stream:
                 bar.total = p.steps or round(p.step + (p.seconds_left or 0) * p.steps_per_second)
                 bar.set_postfix({k: f"{v:.4f}" for k, v in p.losses.items()}, refresh=False)
                 bar.update(p.step - bar.n)
-    except (RoadtripError, KeyboardInterrupt):
-        # what was trained so far is worth keeping, whatever stopped it
-        if p is not None:
+    finally:
+        if p is not None:  # what was trained so far is worth keeping, whatever stopped it
             save(args.out, p, args.resumable)
-        raise
-    assert p is not None
-    save(args.out, p, args.resumable)
     _tell(f"Trained {p.recipe.name} for {p.step} steps with seed {p.seed}; the checkpoint is in {args.out}.")
     facts = p.model.provenance.to_dict()
     return {"out": args.out, "step": p.step, "losses": p.losses, "steps_per_second": p.steps_per_second} | {
@@ -183,22 +155,18 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
-    from .export import write
-    from .rollout import rollout
-
     _check_out(args.out)
     model = _model(args)
-    film = _film(args, args.film, model)
+    film = _film(args, model)
     start, where = args.start, "as asked"
     if start is None:
         starts, where = film.starts(2, "held_out", _held_out(model)), "in the held-out stretch"
         if not len(starts):
             starts, where = film.starts(2, "all"), "of the whole film, as no two frames of it are held out"
         start = int(starts[len(starts) // 2])
-    if not 0 <= start < len(film.frames) - film.gap:
-        raise RoadtripError(
-            f"There are no two frames at start {start}; choose from 0 to {len(film.frames) - film.gap - 1}."
-        )
+    last = len(film.frames) - film.gap - 1
+    if not 0 <= start <= last:
+        raise RoadtripError(f"There are no two frames at start {start}; choose from 0 to {last}.")
     f1, f2 = film.frames[start], film.frames[start + film.gap]
     write(args.out, rollout(model, f1, f2, args.horizon)[0], fps=args.fps, scale=args.scale)
     _tell(f"Wrote {args.horizon} generated frames to {args.out}; they start at frame {start}, {where}.")
@@ -206,10 +174,8 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_measure(args: argparse.Namespace) -> dict[str, Any]:
-    from .evaluation import evaluate
-
     model = _model(args)
-    film = _film(args, args.film, model)
+    film = _film(args, model)
     part = "all" if args.all else "held_out"
     with tqdm(unit="start", file=sys.stderr) as bar:
 
@@ -225,25 +191,22 @@ def run_measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_study(args: argparse.Namespace) -> dict[str, Any]:
-    from .study import ARMS, PUBLISHED, Job, add_rows, plan, read_results, study
-    from .train import find_device
-
     out, size = Path(args.out or Path(args.runs) / "results.json"), _size(args.size)
     _check_out(args.runs, folder=True)
     _check_out(out)
     if args.ray in (None, "local"):
         find_device(args.device)
     jobs = [
-        Job(arm, film, seed, args.steps, size, tuple(sorted(args.set)))
+        study.Job(arm, film, seed, args.steps, size, tuple(sorted(args.set)))
         for film in args.films
         for seed in args.seeds
-        for arm in args.arms or ARMS
+        for arm in args.arms or study.ARMS
     ]
-    done, missing = plan(jobs, read_results(out) + read_results(PUBLISHED))
-    add_rows(out, done)
+    done, missing = study.plan(jobs, study.read_results(out) + study.read_results(study.PUBLISHED))
+    study.add_rows(out, done)
     with tqdm(initial=len(done), total=len(done) + len(missing), unit="run", file=sys.stderr) as bar:
-        for row in study(missing, args.runs, args.device, args.jobs, args.ray):
-            add_rows(out, [row])
+        for row in study.study(missing, args.runs, args.device, args.jobs, args.ray):
+            study.add_rows(out, [row])
             done.append(row)
             R = "–" if row["R"] is None else f"{row['R']:.2f}"
             bar.set_postfix_str(f"{row['arm']} on {row['film']}, seed {row['seed']}: {row['verdict']}, R {R}")
@@ -251,25 +214,18 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
     return {"out": str(out), "runs": done}
 
 
-def _model(args: argparse.Namespace) -> Any:
-    from .checkpoint import load
-    from .train import find_device
-
+def _model(args: argparse.Namespace) -> NextFrame:
     return load(args.checkpoint, find_device(args.device or "cpu"))
 
 
-def _held_out(model: Any) -> float:
+def _held_out(model: NextFrame) -> float:
     """The share the model was trained without; a checkpoint that doesn't say is measured on the last fifth."""
-    return model.provenance.held_out if model.provenance else 0.2
+    return model.provenance.held_out if model.provenance else HELD_OUT
 
 
-def _film(args: argparse.Namespace, sources: list[str], model: Any = None) -> Any:
-    from .sources import open_film
-
-    size = _size(args.size) if args.size else tuple(model.architecture["size"]) if model else (72, 128)
-    gap = args.gap
-    if gap is None and model is not None and model.provenance:
-        gap = model.provenance.film.gap
+def _film(args: argparse.Namespace, model: NextFrame | None = None) -> Film:
+    size = _size(args.size) if args.size else model.size if model else (72, 128)
+    gap = model.provenance.film.gap if args.gap is None and model and model.provenance else args.gap
     with tqdm(unit="frame", file=sys.stderr, leave=False) as bar:
 
         def progress(done: int, total: int | None, note: str) -> None:
@@ -277,7 +233,7 @@ def _film(args: argparse.Namespace, sources: list[str], model: Any = None) -> An
             bar.set_description(note, refresh=False)
             bar.update(done - bar.n)
 
-        film = open_film(sources if len(sources) > 1 else sources[0], size=size, gap=gap, progress=progress)
+        film = open_film(args.film, size=size, gap=gap, progress=progress)
     for name in film.skipped:
         _tell(f"Skipped {name}: it could not be read.")
     return film

@@ -3,8 +3,6 @@
 What a script says of a run goes in as JSON, and what a file is called as a slug: neither can be code or a path.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -92,7 +90,9 @@ def write_zip(folder: Path, model: NextFrame, losses: Mapping[str, Sequence[tupl
         for part in (CONFIG, MODEL):
             archive.write(saved / part, f"{name}/{part}")
         if losses:
-            archive.writestr(f"{name}/losses.csv", _as_csv(losses))
+            rows = [[row[0][0], *(f"{value:.6g}" for _, value in row)] for row in zip(*losses.values())]
+            lines = [",".join(map(str, row)) for row in (["step", *losses], *rows)]
+            archive.writestr(f"{name}/losses.csv", "\n".join([*lines, ""]))
         archive.writestr(f"{name}/reproduce.py", script(known, model.size))
     return file
 
@@ -101,8 +101,3 @@ def slug(text: str, most: int = 80) -> str:
     """Text as a file's name: a to z, digits and single hyphens, at most so many characters, never empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub("[^a-z0-9]+", "-", plain)[:most].strip("-") or "unnamed"
-
-
-def _as_csv(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    rows = [[str(row[0][0]), *(f"{value:.6g}" for _, value in row)] for row in zip(*losses.values())]
-    return "\n".join(",".join(row) for row in [["step", *losses], *rows]) + "\n"

@@ -6,37 +6,29 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 import roadtrip as rt
 from roadtrip.study import PUBLISHED, SIZE, STEPS, Row, is_model_of, job_of, key_of, read_results, study
 from roadtrip.study.analysis import FIRST_SWEEP_SEED, best_cure, median_seed
 
-# the post's kind of network, trained for as long as it takes
-POST: dict[str, Any] = {"setting": "output=picture", "steps": 2400}
-POST_REPLAY = POST | {"setting": "output=picture replay=8"}
-MEDIANS: dict[str, dict[str, Any]] = {  # of each the seed whose R is the median
-    "v1": {"arm": "v1"},
-    "v2": {"arm": "v2"},
-    "v3-pair": {"arm": "pair"},
-    "v3-single": {"arm": "single"},
-    "lstm": {"arm": "lstm"},
-    "replay-v2": {"arm": "v2", "setting": "replay=8"},
-    "replay-pair": {"arm": "pair", "setting": "replay=8"},
-    "replay-single": {"arm": "single", "setting": "replay=8"},
-    "replay-detached": {"arm": "cure-detached", "setting": "replay=8"},
-    "post-pair": {"arm": "pair"} | POST,
-    "post-single": {"arm": "single"} | POST,
-    "post-replay-pair": {"arm": "pair"} | POST_REPLAY,
-    "post-replay-single": {"arm": "single"} | POST_REPLAY,
+POST, POST_STEPS = "output=picture", 2400  # the post's kind of network, trained for as long as it takes
+MEDIANS = {  # arm, setting and steps of which each is the seed whose R is the median
+    "v1": ("v1", "", STEPS),
+    "v2": ("v2", "", STEPS),
+    "v3-pair": ("pair", "", STEPS),
+    "v3-single": ("single", "", STEPS),
+    "lstm": ("lstm", "", STEPS),
+    "replay-v2": ("v2", "replay=8", STEPS),
+    "replay-pair": ("pair", "replay=8", STEPS),
+    "replay-single": ("single", "replay=8", STEPS),
+    "replay-detached": ("cure-detached", "replay=8", STEPS),
+    "post-pair": ("pair", POST, POST_STEPS),
+    "post-single": ("single", POST, POST_STEPS),
+    "post-replay-pair": ("pair", f"{POST} replay=8", POST_STEPS),
+    "post-replay-single": ("single", f"{POST} replay=8", POST_STEPS),
 }
-# of the sweep's own runs; picked because it flips, and called so wherever it is shown
-FLIP: dict[str, Any] = {
-    "arm": "pair",
-    "seed": FIRST_SWEEP_SEED,
-    "setting": "l1_weight=100 output=picture",
-    "steps": POST["steps"],
-}
+# the first of the sweep's own runs; picked because it flips, and called so wherever it is shown
+FLIP = ("pair", f"l1_weight=100 {POST}", POST_STEPS)
 
 
 def chosen(rows: list[Row]) -> dict[str, Row]:
@@ -44,16 +36,16 @@ def chosen(rows: list[Row]) -> dict[str, Row]:
     road = [row for row in rows if row["film"] == "scenery" and tuple(row["size"]) == SIZE]
     table = [row for row in road if row["seed"] < FIRST_SWEEP_SEED]
 
-    def alike(among: list[Row], wanted: dict[str, Any]) -> list[Row]:
-        wanted = {"setting": "", "steps": STEPS} | wanted
-        return [row for row in among if wanted.items() <= row.items()]
+    def median(run: tuple[str, str, int]) -> Row:
+        return median_seed([row for row in table if (row["arm"], row["setting"], row["steps"]) == run])
 
-    answer = {name: median_seed(alike(table, wanted)) for name, wanted in MEDIANS.items()}
-    answer["post-flip"] = alike(road, FLIP)[0]
+    answer = {name: median(run) for name, run in MEDIANS.items()}
+    first = FIRST_SWEEP_SEED, *FLIP
+    answer["post-flip"] = next(r for r in road if (r["seed"], r["arm"], r["setting"], r["steps"]) == first)
     for name, setting, sharp in (("v3-cure", "", False), ("replay-cure", "replay=8", True)):
-        cure = best_cure(alike(table, {"setting": setting}), sharp)
+        cure = best_cure([row for row in table if (row["setting"], row["steps"]) == (setting, STEPS)], sharp)
         if cure:
-            answer[name] = median_seed(alike(table, {"arm": cure, "setting": setting}))
+            answer[name] = median((cure, setting, STEPS))
     return answer
 
 

@@ -8,8 +8,6 @@ setting: scenery, scenery+replay=8, scenery+output=picture+steps=2400.
 Runs that were made a second time with wider vectors are in checkpoints/again.json, which only {{again}} reads.
 """
 
-from __future__ import annotations
-
 import re
 import statistics
 from collections.abc import Callable
@@ -17,18 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from roadtrip.study import PUBLISHED, SIZE, STEPS, Key, Row, key_of, read_results
-from roadtrip.study.analysis import (
-    FIRST_SWEEP_SEED,
-    MEASURES,
-    Group,
-    Spread,
-    compare,
-    groups,
-    is_periodic,
-    is_published,
-    measure_value,
-)
+from roadtrip.study import PUBLISHED, SIZE, STEPS, Row, analysis, key_of, read_results
+from roadtrip.study.analysis import MEASURES, Group, Spread, compare, groups, is_periodic, measure_value
 from roadtrip.ui import charts
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -41,12 +29,14 @@ class Findings:
 
     def __init__(self, rows: list[Row], again: list[Row]):
         self.all, self.second = rows, again
-        self.rows = [row for row in rows if is_published(row)]
-        # some runs are in two tables, as pair-picture and as pair with the setting output=picture: count them once
-        self.runs = [*{_run(row): row for row in self.rows}.values()]
+        self.rows = [row for row in rows if analysis.is_published(row)]
         self.tables: dict[str, list[Row]] = {}
+        runs = {}  # by what they train: some are in two tables, as pair-picture and as pair with the setting output=picture
         for row in self.rows:
             self.tables.setdefault(_table(row["film"], row["setting"], row["steps"]), []).append(row)
+            key = key_of(row)
+            runs[key._replace(arm="", setting="", recipe=replace(key.recipe, name=""))] = row
+        self.runs = [*runs.values()]
         self.groups = {(g.arm, _table(g.film, g.setting, g.steps)): g for g in groups(self.rows)}
         self.figures: dict[str, dict[str, Any]] = {}
         self.blocks: dict[str, Callable[..., str]] = {
@@ -60,7 +50,7 @@ class Findings:
             "averaged": self.averaged,
             "comparisons": self.comparisons,
             "figure": self.figure,
-            "sweep": lambda: self.listed([row for row in self.all if row["seed"] >= FIRST_SWEEP_SEED]),
+            "sweep": lambda: self.listed([row for row in self.all if row["seed"] >= analysis.FIRST_SWEEP_SEED]),
             "sizes": lambda: self.listed([row for row in self.all if tuple(row["size"]) != SIZE]),
             "again": self.again,
         }
@@ -98,15 +88,8 @@ class Findings:
         lines = [film + [""] * 5]
         for group in (g for (_, t), g in self.groups.items() if t == table):
             roots = ", ".join(_complex(row["multiplier"]) for row in rows if row["arm"] == group.arm)
-            lines.append(
-                [
-                    group.arm,
-                    str(len(group.seeds)),
-                    _verdicts(group),
-                    *(_range(group.spread[m]) for m in MEASURES),
-                    roots,
-                ]
-            )
+            spread = [_range(group.spread[m]) for m in MEASURES]
+            lines.append([group.arm, str(len(group.seeds)), _verdicts(group), *spread, roots])
         head = "arm, seeds, verdicts, R, N, S, B, sharpness, periodic checks, dB at 1, at 4, at 16, multipliers"
         return _markdown(head, lines)
 
@@ -117,9 +100,8 @@ class Findings:
         lines = []
         for raw in groups(rows):
             ema = averaged[raw.arm]
-            lines.append(
-                [raw.arm, _verdicts(raw), _verdicts(ema), _range(ema.spread["R"]), _range(ema.spread["gain1"])]
-            )
+            spread = [_range(ema.spread[m]) for m in ("R", "gain1")]
+            lines.append([raw.arm, _verdicts(raw), _verdicts(ema), *spread])
         return _markdown("arm, raw weights, averaged weights, averaged: R, averaged: dB at 1", lines)
 
     def count(self, kind: str, holds: Callable[[Row], bool]) -> str:
@@ -145,10 +127,9 @@ class Findings:
         lines = []
         shares, periodic = (compare(self.at(setting), "pair", m) for m in ("oscillates", "oscillating_share"))
         for c, share, checks in zip(compare(self.at(setting), "pair"), shares, periodic):
-            numbers = c.difference, c.p, c.adjusted, share.difference, share.adjusted
-            lines.append(
-                [c.other, str(len(c.films)), *map(_number, (*numbers, checks.difference, checks.p, checks.adjusted))]
-            )
+            numbers = [c.difference, c.p, c.adjusted, share.difference, share.adjusted]
+            numbers += [checks.difference, checks.p, checks.adjusted]
+            lines.append([c.other, str(len(c.films)), *map(_number, numbers)])
         head = "pair against, films, R: difference, p, p (Holm), “oscillates”: difference of shares, p (Holm)"
         return _markdown(f"{head}, periodic checks: difference, p, p (Holm)", lines)
 
@@ -180,12 +161,6 @@ def _table(film: str, setting: str, steps: int) -> str:
     """As the template calls it; another number of steps than the study's is part of the setting."""
     parts = [film, *setting.split(), f"steps={steps}" if steps != STEPS else ""]
     return "+".join(filter(None, parts))
-
-
-def _run(row: Row) -> Key:
-    """What a run trains, under whatever name."""
-    key = key_of(row)
-    return key._replace(arm="", setting="", recipe=replace(key.recipe, name=""))
 
 
 def _kind(row: Row) -> str:

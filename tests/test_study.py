@@ -327,7 +327,7 @@ def test_a_film_and_its_gap(tmp_path, monkeypatch):
         (":8", ":8", None),
         ("x" * 5000 + ":8", "x" * 5000, "8"),
     ]:
-        assert study.film_and_gap(text) == (film, gap)
+        assert study.rows.film_and_gap(text) == (film, gap)
     assert study.Job("pair", "scenery:7").film_name == "scenery:7"
     assert study.Job("pair", "take:2:8").film_name == "take-2:8"
     assert study.Job("pair", "~/trips/v1.2:8").film_name == "v1.2:8"

@@ -6,20 +6,5 @@ them, in processes or on Ray. analysis: medians, shares and exact tests. Indepen
 
 from .arms import ARMS
 from .pool import VECTORS, plan, study
-from .rows import (
-    PUBLISHED,
-    SIZE,
-    STEPS,
-    Job,
-    Key,
-    Row,
-    add_rows,
-    film_and_gap,
-    is_model_of,
-    job_of,
-    key_of,
-    read_results,
-    to_json,
-    write_results,
-)
+from .rows import PUBLISHED, SIZE, STEPS, Job, Row, add_rows, is_model_of, job_of, key_of, read_results, write_results
 from .running import run

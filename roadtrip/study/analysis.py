@@ -3,12 +3,10 @@
 Reads rows and nothing else. Independent of networks, prose and figures.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -23,14 +21,8 @@ SELECTION_SEEDS = 5  # a shipped run is picked from its first so many seeds, so 
 FIRST_SWEEP_SEED = 100  # seeds from here on chose a setting and are in no published table
 GAINS = {f"gain{h}": i for i, h in enumerate(HORIZONS)}  # by name, and where they stand in a row's "psnr"
 MEASURES = ("R", "N", "S", "B", "sharpness", "oscillating_share", *GAINS)
-VERDICTS = (
-    "moves",
-    "frozen",
-    "oscillates",
-    "flickers",
-    "switches between two modes",
-    *(f"{p}-cycle" for p in LAGS[2:]),
-)
+VERDICTS: tuple[str, ...] = ("moves", "frozen", "oscillates", "flickers", "switches between two modes")
+VERDICTS += tuple(f"{p}-cycle" for p in LAGS[2:])
 Spread = tuple[float, float, float]  # median, least, most
 
 
@@ -43,7 +35,7 @@ class Group:
     film: str
     setting: str
     steps: int
-    size: tuple[int, int]
+    size: tuple[int, ...]  # (H, W)
     seeds: tuple[int, ...]
     verdicts: tuple[tuple[str, int], ...]
     spread: dict[str, Spread | None]
@@ -65,19 +57,19 @@ def is_published(row: Row) -> bool:
 
 def groups(rows: list[Row]) -> list[Group]:
     """One Group for each film, setting and arm, in the table's order. Films are told apart by what they hold."""
-    gathered: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    gathered: dict[tuple[str, str | None, int, tuple[int, ...], str, str], list[Row]] = defaultdict(list)
     for row in rows:
         film = row["film"], row.get("fingerprint")
-        gathered[film, row["steps"], tuple(row["size"]), row["setting"], row["arm"]].append(row)
+        gathered[*film, row["steps"], tuple(row["size"]), row["setting"], row["arm"]].append(row)
     answer = []
-    for ((film, _), steps, size, setting, arm), members in gathered.items():  # type: ignore[misc]
+    for (name, _, steps, size, setting, arm), members in gathered.items():
         verdicts = Counter(row["verdict"] for row in members).most_common()
         spread: dict[str, Spread | None] = {}
         for measure in MEASURES:
             values = [v for row in members if (v := measure_value(row, measure)) is not None]
             spread[measure] = (statistics.median(values), min(values), max(values)) if values else None
         seeds = tuple(sorted(row["seed"] for row in members))
-        answer.append(Group(arm, film, setting, steps, size, seeds, tuple(verdicts), spread))  # type: ignore[arg-type]
+        answer.append(Group(arm, name, setting, steps, size, seeds, tuple(verdicts), spread))
     return answer
 
 
@@ -121,12 +113,10 @@ def best_cure(rows: list[Row], sharp: bool = False) -> str | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against another. difference: of means, averaged over films; p: exact, two-sided; adjusted: after Holm,
+    """An arm against this other one. difference: of means, averaged over films; p: exact, two-sided; adjusted: after Holm,
     over the comparisons made together. None where the measure is undefined for one of the two on every film."""
 
-    arm: str
     other: str
-    measure: str
     films: tuple[str, ...]
     difference: float | None
     p: float | None
@@ -142,23 +132,20 @@ def compare(rows: list[Row], arm: str, measure: str = "R") -> list[Comparison]:
     """
     _check_name(arm, tuple(ARMS), "arm")
     _check_name(measure, (*MEASURES, *VERDICTS), "measure or verdict")
-    found: list[tuple[str, tuple[str, ...], float | None, float | None]] = []
+    found = []
     films = sorted({(row["film"], row["fingerprint"]) for row in rows})
     for other in [a for a in ARMS if a != arm and any(row["arm"] == a for row in rows)]:
-        strata = {}
+        names, strata = [], []
         for film in films:
-            of_film = [row for row in rows if (row["film"], row["fingerprint"]) == film]
-            sides = [[measure_value(row, measure) for row in of_film if row["arm"] == a] for a in (arm, other)]
-            known = [[v for v in side if v is not None] for side in sides]
-            if all(known):
-                strata[film] = (known[0], known[1])
-        difference = p = None
-        if strata:
-            difference = statistics.fmean(statistics.fmean(a) - statistics.fmean(b) for a, b in strata.values())
-            p = permutation_test(list(strata.values()))
-        found.append((other, tuple(name for name, _ in strata), difference, p))
-    adjusted = iter(holm([p for *_, p in found if p is not None]))
-    return [Comparison(arm, o, measure, f, d, p, None if p is None else next(adjusted)) for o, f, d, p in found]
+            values = [(r["arm"], measure_value(r, measure)) for r in rows if (r["film"], r["fingerprint"]) == film]
+            one, two = ([v for a, v in values if a == side and v is not None] for side in (arm, other))
+            if one and two:
+                names.append(film[0])
+                strata.append((one, two))
+        difference = statistics.fmean(statistics.fmean(a) - statistics.fmean(b) for a, b in strata) if strata else None
+        found.append(Comparison(other, tuple(names), difference, permutation_test(strata) if strata else None, None))
+    adjusted = iter(holm([c.p for c in found if c.p is not None]))
+    return [c if c.p is None else replace(c, adjusted=next(adjusted)) for c in found]
 
 
 def permutation_test(strata: list[tuple[list[float], list[float]]]) -> float:
@@ -175,8 +162,12 @@ def permutation_test(strata: list[tuple[list[float], list[float]]]) -> float:
     if math.prod(others) > 1e7 or largest > 1e6:
         raise RoadtripError("There are too many runs for an exact test; compare fewer films or seeds.")
     seen = sum(statistics.fmean(a) - statistics.fmean(b) for a, b in strata)
-    ways = sorted((_differences(a, b) for a, b in strata), key=len)
-    *most, last = ways
+    ways = []
+    for a, b in strata:
+        values = np.array(a + b)
+        picked = values[np.array(list(combinations(range(len(values)), len(a))))].sum(axis=1)
+        ways.append(picked / len(a) - (values.sum() - picked) / len(b))
+    *most, last = sorted(ways, key=len)
     sums = np.zeros(1)
     for way in most:
         sums = np.add.outer(sums, way).ravel()
@@ -194,12 +185,6 @@ def holm(p: list[float]) -> list[float]:
         least = max(least, min(1.0, (len(p) - rank) * p[i]))
         answer[i] = least
     return answer
-
-
-def _differences(a: list[float], b: list[float]) -> np.ndarray:
-    values = np.array(a + b)
-    picked = values[np.array(list(combinations(range(len(values)), len(a))))].sum(axis=1)
-    return picked / len(a) - (values.sum() - picked) / len(b)
 
 
 def measure_value(row: Row, measure: str) -> float | None:

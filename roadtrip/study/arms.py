@@ -1,7 +1,5 @@
 """The recipes that the study compares, as one table. Independent of films, seeds and of how a run is made."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

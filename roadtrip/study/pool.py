@@ -1,14 +1,11 @@
 """Many runs: which of them are known already, and the others in processes of their own or on a Ray cluster."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -69,10 +66,14 @@ def study(
 
 
 def _in_processes(jobs: Sequence[Job], folder: Path, device: str | None, workers: int) -> Iterator[Row]:
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
+    pool, vectors = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent), _vectors()
     try:
-        with _environment(_vectors()):  # as many processes are started as there are runs, up to `workers`
+        os.environ.update(vectors)
+        try:  # as many processes are started as there are runs, up to `workers`
             futures = [pool.submit(run, job, folder, device) for job in jobs]
+        finally:
+            for name in vectors:
+                del os.environ[name]
         for future in as_completed(futures):
             yield future.result()
         pool.shutdown()  # all is done: left to Python's own exit, 3.11 may print a traceback about a closed pipe
@@ -86,16 +87,6 @@ def _vectors() -> dict[str, str]:
     """VECTORS where the processor has them, less what is set by hand."""
     known = torch.backends.cpu.get_cpu_capability().startswith("AVX")
     return {k: v for k, v in VECTORS.items() if known and k not in os.environ}
-
-
-@contextmanager
-def _environment(more: dict[str, str]) -> Iterator[None]:
-    os.environ.update(more)
-    try:
-        yield
-    finally:
-        for name in more:
-            del os.environ[name]
 
 
 def _end_with_parent() -> None:

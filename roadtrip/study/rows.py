@@ -2,15 +2,13 @@
 of rows. Independent of how a run is made.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -26,9 +24,9 @@ STEPS, SIZE = 600, (48, 80)  # of every run of the published table
 PUBLISHED = Path(__file__).parents[2] / "checkpoints" / "results.json"
 
 
-class Measured(TypedDict):
-    """The oscillation's measures of one rollout, or medians over several, under the letters of the docs; None where one
-    is undefined. See roadtrip/oscillation.py for formulas and ranges."""
+class Row(TypedDict):
+    """What the table says of one run. Its measures, under the letters of the docs, are medians over 8 held-out starts, on
+    frames 33–64 of 64, and None where undefined; see roadtrip/oscillation.py for formulas and ranges."""
 
     R: float | None
     N: float
@@ -39,11 +37,6 @@ class Measured(TypedDict):
     sharpness: float | None
     lag_profile: list[float | None]
     verdict: str
-
-
-class Row(Measured):
-    """What the table says of one run. Its measures are medians over 8 held-out starts, on frames 33–64 of 64."""
-
     arm: str
     film: str  # the film's name, with ":GAP" where a gap was asked for
     fingerprint: str  # of the film, at this size
@@ -55,11 +48,11 @@ class Row(Measured):
     setting: str  # Recipe fields that differ from the arm's, as "l1_weight=10 replay=8"
     recipe: dict[str, Any]
     starts: list[dict[str, Any]]  # R, N, S, B and verdict of each start
-    onset: list[dict[str, Any]]  # Measured in windows of 16 frames, each with its "frames" [first, last]
+    onset: list[dict[str, Any]]  # the measures in windows of 16 frames, each with its "frames" [first, last]
     psnr: dict[str, list[float]]  # dB at HORIZONS of "model" and each baseline
-    ema: dict[str, Any]  # Measured, onset and psnr of the averaged weights
+    ema: dict[str, Any]  # measures, onset and psnr of the averaged weights
     multiplier: dict[str, float]
-    training_curve: list[dict[str, Any]]  # Measured and losses at each check, with its "step"
+    training_curve: list[dict[str, Any]]  # measures and losses at each check, with its "step"
     real: dict[str, Any]  # a RealFilm: the film itself in windows of 32 frames
     linear: dict[str, list[float]]  # least and most of each measure that linear extrapolation gets from the starts
     nonfinite: bool  # whether a gradient was ever not a number
@@ -195,20 +188,19 @@ def job_of(row: Row) -> Job:
 def is_model_of(model: NextFrame, row: Row) -> bool:
     """Whether a model is what the run of this row trained, under whatever name: one run may stand in two tables, as an
     arm of its own and as another arm with a setting."""
-    facts = model.provenance
-    if facts is None or (facts.seed, facts.step) != (row["seed"], row["steps"]):
+    known = model.provenance
+    if known is None:
         return False
-    if (facts.film.fingerprint, facts.film.gap) != (row["fingerprint"], row["gap"]):
-        return False
-    return facts.recipe == replace(Recipe.from_dict(row["recipe"]), name=facts.recipe.name)
+    facts = known.seed, known.step, known.film.fingerprint, known.film.gap, replace(known.recipe, name="")
+    recipe = replace(Recipe.from_dict(row["recipe"]), name="")
+    return facts == (row["seed"], row["steps"], row["fingerprint"], row["gap"], recipe)
 
 
 def read_results(path: str | Path) -> list[Row]:
     """The rows of a results file; none where there is no file. Raises RoadtripError where it is not a results file."""
     path = Path(path)
     try:
-        rows = json.loads(path.read_text())["runs"]
-        return [row | {} for row in rows]
+        return [row | {} for row in json.loads(path.read_text())["runs"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -217,11 +209,11 @@ def read_results(path: str | Path) -> list[Row]:
 
 def write_results(path: str | Path, rows: Sequence[Row]) -> None:
     """Writes {"runs": rows}, a row a line, by film, setting, arm (in ARMS' order) and seed; whole or not at all."""
-    order = {arm: i for i, arm in enumerate(ARMS)}
+    order = [*ARMS]
 
     def place(row: Row) -> tuple[Any, ...]:
-        film = row["film"], row.get("fingerprint", "")
-        return row["steps"], row["size"], *film, row["setting"], order.get(row["arm"], len(order)), row["seed"]
+        arm = order.index(row["arm"]) if row["arm"] in ARMS else len(order)
+        return row["steps"], row["size"], row["film"], row["fingerprint"], row["setting"], arm, row["seed"]
 
     lines = ",\n".join(json.dumps(row, allow_nan=False) for row in sorted(rows, key=place))
     with whole_file(path) as file:
@@ -231,33 +223,19 @@ def write_results(path: str | Path, rows: Sequence[Row]) -> None:
 def add_rows(path: str | Path, rows: Sequence[Row]) -> None:
     """Adds rows to a results file, whatever other processes add to it meanwhile. Of a run that is in it already the
     row stays as it is."""
-    with _locked(Path(path)):
-        known = read_results(path)
-        merged = {key_of(row): row for row in known}
-        before = len(merged)
-        for row in rows:
-            merged.setdefault(key_of(row), row)
-        if len(merged) > before:
-            write_results(path, list(merged.values()))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time. Where locks are not to be had nothing waits; what can't be written is told by writing it."""
     from filelock import FileLock
 
-    lock = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f".{path.name}.lock"))
-        lock.acquire()
-    except (OSError, NotImplementedError):
-        lock = None
-    try:
-        yield
-    finally:
-        if lock:
-            lock.release()
+    path = Path(path)
+    with ExitStack() as stack:
+        with suppress(
+            OSError, NotImplementedError
+        ):  # no lock is to be had: nothing waits, and writing tells what is wrong
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path.with_name(f".{path.name}.lock")))
+        known = {key_of(row): row for row in read_results(path)}
+        merged = known | {key_of(row): row for row in rows if key_of(row) not in known}
+        if len(merged) > len(known):
+            write_results(path, list(merged.values()))
 
 
 def to_json(value: Any, digits: int | None = None) -> Any:

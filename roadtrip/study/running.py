@@ -3,12 +3,9 @@
 Independent of how many runs there are and of where they run.
 """
 
-from __future__ import annotations
-
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -53,7 +50,9 @@ def run(job: Job, folder: Path, device: str | None = None) -> Row:
     A run that was killed is trained again from its beginning and gives the same row. Raises RoadtripError where the film
     can't be opened or has no held-out stretch that is long enough to measure on.
     """
-    with _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         film = open_job(job)
         key = job.key(film.fingerprint, film.gap)
         row_file = folder / job.folder(key) / "row.json"
@@ -62,6 +61,8 @@ def run(job: Job, folder: Path, device: str | None = None) -> Row:
             if key_of(row) == key:
                 return row
         row, model = _trained(job, film, find_device(device))
+    finally:
+        torch.set_num_threads(threads)
     save(row_file.parent, model)
     with whole_file(row_file) as file:
         file.write_text(json.dumps(row, allow_nan=False))
@@ -73,16 +74,6 @@ def open_job(job: Job) -> Film:
     return open_film(source, size=job.size, gap=gap)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame]:
     """The row of a run, and what it trained."""
     ahead = 2 + max(HORIZONS)
@@ -92,18 +83,24 @@ def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame
             f"a smaller gap."
         )
     about_film = of_film(film)
+    starts = film.starts(2, "held_out", HELD_OUT)
+    middle = film.clips(starts[len(starts) // 2].view(1), 2)  # uint8 [1, 2, 3, H, W]
     began = time.perf_counter()
     training = Run(job.recipe, film, job.seed, HELD_OUT, device, "float32" if device.type == "cpu" else "auto")
     checks = {round(job.steps * (i + 1) / CHECKS) for i in range(CHECKS)}
     training_curve = []
     for step in range(1, job.steps + 1):
         losses = training.step(job.steps)
-        if step in checks:
-            training_curve.append(_check(training, step) | {k: v.item() for k, v in losses.items()})
+        if step in checks:  # at a fixed start, a clock of its own (H4): of 32 frames the second half
+            frames = rollout(training.model, middle[:, 0], middle[:, 1], 2 * MIN_WINDOW)[:, -MIN_WINDOW:]
+            measures = as_row(median_oscillation(oscillations(frames, film)))
+            training_curve.append({"step": step} | measures | {k: v.item() for k, v in losses.items()})
     seconds = time.perf_counter() - began
     for model in (training.model, training.ema):
         model.provenance = replace(model.provenance, step=job.steps, steps=job.steps)
     averaged = measure(training.ema, film)
+    middle = film.clips(evenly_spaced(starts, 3)[1:2], 2)  # the rollout map's multiplier (H3) is taken at this one
+    late = rollout(training.model, middle[:, 0], middle[:, 1], HORIZON)[0, -LATE:]
     row = {
         "arm": job.arm,
         "film": job.film_name,
@@ -115,7 +112,7 @@ def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame
         **measure(training.model, film),
         **about_film,
         "ema": {k: averaged[k] for k in (*ROW, "onset", "psnr")},
-        "multiplier": _multiplier(training.model, film),
+        "multiplier": asdict(multiplier(training.model, late)),
         "training_curve": training_curve,
         "nonfinite": bool(training.nonfinite),
         "command": job.command,
@@ -161,18 +158,3 @@ def of_film(film: Film) -> dict[str, Any]:
         "fingerprint": film.fingerprint,
         "source": f"{len(film.frames)} frames of {film.name}",
     }
-
-
-def _multiplier(model: NextFrame, film: Film) -> dict[str, float]:
-    """The rollout map's multiplier (H3) at the middle one of the starts."""
-    clip = film.clips(evenly_spaced(film.starts(2, "held_out", HELD_OUT), 3)[1:2], 2)
-    frames = rollout(model, clip[:, 0], clip[:, 1], HORIZON)[0]
-    return asdict(multiplier(model, frames[-LATE:]))
-
-
-def _check(training: Run, step: int) -> dict[str, Any]:
-    """The measures at a fixed start while training, a clock of its own (H4): of 32 frames the second half."""
-    starts = training.film.starts(2, "held_out", HELD_OUT)
-    clip = training.film.clips(starts[len(starts) // 2].view(1), 2)
-    frames = rollout(training.model, clip[:, 0], clip[:, 1], 2 * MIN_WINDOW)
-    return {"step": step, **as_row(median_oscillation(oscillations(frames[:, -MIN_WINDOW:], training.film)))}
