@@ -10,8 +10,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -61,7 +61,7 @@ def open_film(
         )
     report = progress or (lambda done, total, note: None)
     sources = list(source) if isinstance(source, (list, tuple)) else [source]
-    if not sources:
+    if not sources or any(isinstance(s, str) and not s.strip() for s in sources):
         raise RoadtripError("No film was given; give a folder of stills, a zip, a video or scenery.")
     films = [_open_one(s, (int(size[0]), int(size[1])), report, cache) for s in sources]  # type: ignore[arg-type]
     film = films[0] if len(films) == 1 else _join(films)
@@ -76,8 +76,6 @@ def _open_one(source: str | Path | Film, size: tuple[int, int], report: Report, 
         return _resized(source, size)
     if not isinstance(source, (str, os.PathLike)):
         raise RoadtripError(f"Film can't be opened from a {type(source).__name__}; give a path, a Film or scenery.")
-    if not str(source).strip():
-        raise RoadtripError("No film was given; give a folder of stills, a zip, a video or scenery.")
     try:
         if isinstance(source, str) and source.partition(":")[0] == "scenery":
             return _open_scenery(source, size, report, cache)
@@ -178,12 +176,10 @@ def _cached(
     home = Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
     digest = hashlib.sha256(json.dumps([VERSION, size, key]).encode()).hexdigest()[:32]
     file = home / "films" / f"{digest}-v{VERSION}.film"
-    film = _kept(file)
-    if film:
+    if film := _kept(file):
         return film
     with _locked(file, report):
-        film = _kept(file)  # made by the import that was waited for
-        if film:
+        if film := _kept(file):  # made by the import that was waited for
             return film
         unfinished = file.with_suffix(".unfinished")
         film = make(unfinished)
@@ -246,25 +242,18 @@ def _lock(folder: Path, digest: str) -> BaseFileLock:
     return FileLock(folder / f"{digest[:2]}.lock")
 
 
-@contextmanager
-def _locked(file: Path, report: Report) -> Iterator[None]:
+def _locked(file: Path, report: Report) -> AbstractContextManager:
     """Lets one import of a film run at a time, over all threads and processes: two would write to the same unfinished
     folder. Where no lock can be written there is no folder to share either, and nothing to wait for."""
     from filelock import Timeout
 
-    lock, writable = _lock(file.parent, file.name), True
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout:
-        pass  # another import holds it
-    except (OSError, NotImplementedError):
-        writable = False
-    while writable and not lock.is_locked:
+    lock, wait = _lock(file.parent, file.name), 0.0
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return lock.acquire(timeout=wait)
+        except Timeout:
+            wait = 0.5
+        except (OSError, NotImplementedError):
+            return nullcontext()
         report(0, None, "waiting for another import of this film")
-        with suppress(Timeout):
-            lock.acquire(timeout=0.5)
-    try:
-        yield
-    finally:
-        lock.release()
