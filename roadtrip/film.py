@@ -83,8 +83,7 @@ class Film:
 
     def stretches(self) -> list[tuple[int, int]]:
         """(first, end) of each stretch without a cut."""
-        edges = sorted({0, *self.cuts, *self.drives, len(self.frames)})
-        return list(pairwise(edges))
+        return list(pairwise(sorted({0, *self.cuts, *self.drives, len(self.frames)})))
 
     def starts(self, n: int, part: str = "train", held_out: float = 0.2) -> Tensor:
         """Every t from which n frames t, t + gap, … lie in a part of the film and straddle no cut, int64 [·].
@@ -218,9 +217,9 @@ def parse_gap(gap: int | str | None, film: Film) -> int:
             frames = max(1, round(seconds * film.fps)) if 0 < seconds < 1e6 else 0
         else:
             frames = int(text)
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, RoadtripError):
-            raise
+    except RoadtripError:
+        raise
+    except (ValueError, OverflowError):
         frames = 0
     if frames < 1:
         raise RoadtripError(f"{gap!r} is not a gap; give frames as 8, or seconds of video as 0.5s.")
