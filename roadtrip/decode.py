@@ -244,21 +244,18 @@ def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, byt
     where it has none."""
     from PIL import Image, ImageOps
 
-    height, width = size
     # nothing that hands its input on to another program (EPS), whatever the file is called
     image: Image.Image = Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN])
-    if image.format not in ("JPEG", "MPO"):
-        _refuse_huge(image)  # before anything else: looking for EXIF decodes a whole PNG
-    exif = image.getexif()
-    sideways = exif.get(0x0112, 1) in (5, 6, 7, 8)
-    w, h = image.size[::-1] if sideways else image.size
-    scale = min(w / width, h / height)
+    height, width = size
     if image.format in ("JPEG", "MPO"):
+        sideways = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        scale = min(image.width / (height if sideways else width), image.height / (width if sideways else height))
         # decodes at 1/2, 1/4 or 1/8, never below twice the size wanted
-        wanted = (max(1, int(2 * w / scale)), max(1, int(2 * h / scale)))
-        image.draft("RGB" if image.mode != "L" else "L", wanted[::-1] if sideways else wanted)
-    _refuse_huge(image)
-    details = exif.get_ifd(0x8769)
+        wanted = max(1, int(2 * image.width / scale)), max(1, int(2 * image.height / scale))
+        image.draft("RGB" if image.mode != "L" else "L", wanted)
+    if image.width * image.height > MAX_PIXELS:
+        raise RoadtripError(f"A picture of {image.width}×{image.height} pixels is too large.")
+    details = image.getexif().get_ifd(0x8769)  # not before: to look for it in a PNG decodes all of that
     time = str(details.get(36867) or "").strip()
     image = _rgb(ImageOps.exif_transpose(image))
     w, h = image.size
@@ -268,11 +265,6 @@ def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, byt
     small = image.resize((width, height), Image.Resampling.LANCZOS, (x, y, w - x, h - y), 3.0)
     taken = f"{time}.{details.get(37521, '')}" if time else ""
     return np.asarray(small).transpose(2, 0, 1), taken.encode("ascii", "ignore")
-
-
-def _refuse_huge(image: Image) -> None:
-    if image.size[0] * image.size[1] > MAX_PIXELS:
-        raise RoadtripError(f"A picture of {image.size[0]}×{image.size[1]} pixels is too large.")
 
 
 def _rgb(image: Image) -> Image:

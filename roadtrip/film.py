@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -157,11 +157,9 @@ class Film:
 
         Raises RoadtripError where it can't be written.
         """
-        names = ("cuts", "gap", "fps", "drives", "name", "fingerprint", "skipped", "drive_ids")
-        facts = {k: getattr(self, k) for k in names}
-        frames = self.frames.cpu().contiguous()
+        facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frames"} | {"version": VERSION}
         with whole_file(path) as file:
-            save_file({"frames": frames}, file, {"film": json.dumps(facts | {"version": VERSION})})
+            save_file({"frames": self.frames.cpu().contiguous()}, file, {"film": json.dumps(facts)})
         return Path(path)
 
 
