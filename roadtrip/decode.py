@@ -338,5 +338,4 @@ def _video_frame(frame: Any, stream: Any, width: int, height: int) -> np.ndarray
     w, h = max(width, round(wide * scale)), max(height, round(frame.height * scale))
     small = frame.reformat(w, h, format="rgb24", interpolation="AREA").to_ndarray()
     y, x = (h - height) // 2, (w - width) // 2
-    small = np.rot90(small[y : y + height, x : x + width], turns)
-    return np.ascontiguousarray(small.transpose(2, 0, 1))
+    return np.ascontiguousarray(np.rot90(small[y : y + height, x : x + width], turns).transpose(2, 0, 1))

@@ -471,10 +471,9 @@ class _Drive:
         area = (box[:, 2] * box[:, 3]).cumsum(0)
         cuts = area[:-1][rank[1:] != rank[:-1]].tolist()
         for begin, end in zip([0, *cuts], [*cuts, len(line)]):
-            if end > begin:
-                part = here[begin:end]
-                below = image.index_select(0, part)
-                image.index_copy_(0, part, torch.addcmul(paint[begin:end], below, keep[begin:end, None]))
+            part = here[begin:end]
+            below = image.index_select(0, part)
+            image.index_copy_(0, part, torch.addcmul(paint[begin:end], below, keep[begin:end, None]))
 
 
 def render(

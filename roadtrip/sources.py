@@ -16,16 +16,14 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from .decode import Footage, Report, read_footage
 from .errors import RoadtripError
 from .film import Film, find_cuts, fingerprint_of, is_film_file, load_film
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 VERSION = 2  # of what the cache keeps; raise it when decode.py, find_cuts or the film file give anything else
 MAX_UNUSED = 60 * 24 * 3600  # seconds after which a film that nobody opened leaves the cache
@@ -209,44 +207,34 @@ def _evict(folder: Path, but: str) -> None:
     """Removes films and unfinished imports of older versions; those not used for MAX_UNUSED; and, the longest unused
     first, those that are over MAX_BYTES. Never `but` nor what is being imported. A film that a process has mapped into
     its memory stays whole there; where a file in use can't be removed (Windows), it stays."""
-    from filelock import Timeout
-
-    kept: dict[str, list[Path]] = {}
+    found = []
     for path in folder.iterdir():
         if match := KEPT.match(path.name):
-            kept.setdefault(match[1], []).append(path)
-    found = []
-    for digest, paths in kept.items():
-        with suppress(OSError):  # another process removes it just now
-            stats = [f.stat() for path in paths for f in (path, *path.rglob("*"))]
-            found.append((max(s.st_mtime for s in stats), sum(s.st_size for s in stats), digest, paths))
-    total = sum(size for _, size, _, _ in found)
-    for used, size, digest, paths in sorted(found):
-        older = any(int(KEPT.match(path.name)[2] or 1) < VERSION for path in paths)  # type: ignore[index]
-        if digest == but or not (older or used < time() - MAX_UNUSED or total > MAX_BYTES):
+            with suppress(OSError):  # another process removes it just now
+                stats = [f.stat() for f in (path, *path.rglob("*"))]
+                used, size = max(s.st_mtime for s in stats), sum(s.st_size for s in stats)
+                found.append((used, size, path, match[1], int(match[2] or 1)))
+    total = sum(size for _, size, *_ in found)
+    for used, size, path, digest, version in sorted(found):
+        if digest == but or not (version < VERSION or used < time() - MAX_UNUSED or total > MAX_BYTES):
             continue
         with suppress(Timeout, OSError, NotImplementedError), _lock(folder, digest).acquire(blocking=False):
-            for path in paths:
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
             total -= size
 
 
-def _lock(folder: Path, digest: str) -> BaseFileLock:
+def _lock(folder: Path, digest: str) -> FileLock:
     """The lock of a film. There are 256 in all, of empty files that are never removed: to remove a lock that another
     process has just opened would let two in."""
-    from filelock import FileLock
-
     return FileLock(folder / f"{digest[:2]}.lock")
 
 
 def _locked(file: Path, report: Report) -> AbstractContextManager:
     """Lets one import of a film run at a time, over all threads and processes: two would write to the same unfinished
     folder. Where no lock can be written there is no folder to share either, and nothing to wait for."""
-    from filelock import Timeout
-
     lock, wait = _lock(file.parent, file.name), 0.0
     while True:
         try:
