@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from . import scenery
 from .decode import Footage, Report, read_footage
 from .errors import RoadtripError
 from .film import Film, find_cuts, fingerprint_of, is_film_file, load_film
@@ -106,8 +107,6 @@ def film_from_footage(footage: Footage, name: str) -> Film:
 
 
 def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: bool) -> Film:
-    from . import scenery
-
     _, _, tail = source.partition(":")
     if tail and not (tail.isdecimal() and len(tail) < 19):
         raise RoadtripError(f"{source!r} is not scenery; write scenery, or scenery:7 for seed 7.")
