@@ -12,10 +12,11 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Report = Callable[[int, int | None, str], None]  # (done, total or None, what is being done)
+Still = tuple[str, Callable[[], Any]]  # its path within the source, and what opens it as IO[bytes]
 
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "HEIF")  # as PIL calls them
@@ -69,7 +71,10 @@ def read_footage(path: Path, size: tuple[int, int], report: Report, unfinished: 
     keeps the footage removes it.
     """
     if path.is_dir():
-        return _read_folder(path, size, report, unfinished)
+        files = [p for p in path.iterdir() if _is_still(p.name) and p.is_file()]
+        files = files or [p for p in path.rglob("*") if _is_still(p.name) and p.is_file()]
+        stills = [(str(p.relative_to(path)), partial(p.open, "rb")) for p in files]
+        return _read_stills(stills, size, report, path.name or str(path), unfinished)
     if not path.exists():
         raise RoadtripError(f"There is nothing called {path.name}; check the path.")
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
@@ -81,6 +86,9 @@ def read_footage(path: Path, size: tuple[int, int], report: Report, unfinished: 
     raise RoadtripError(f"{path.name} is not footage; give a folder or a zip of stills, or a video.")
 
 
+# --- stills -----------------------------------------------------------------------------------------------------------
+
+
 def natural(name: str) -> tuple[list[Any], str]:
     """Sorts frame10 after frame9, and names that differ in case or zeros alone always the same way."""
     parts: list[Any] = re.split(r"([0-9]+)", name.lower())
@@ -89,25 +97,12 @@ def natural(name: str) -> tuple[list[Any], str]:
     return parts, name
 
 
-# --- stills -----------------------------------------------------------------------------------------------------------
+def _base(name: str) -> str:
+    return re.split(r"[/\\]", name)[-1]
 
 
-def _read_folder(folder: Path, size: tuple[int, int], report: Report, unfinished: Path | None) -> Footage:
-    files = [p for p in folder.iterdir() if _is_still(p)] or [p for p in folder.rglob("*") if _is_still(p)]
-    files.sort(key=lambda p: natural(str(p.relative_to(folder))))
-    if not files:
-        raise RoadtripError(
-            f"There are no stills in {folder.name or folder}; give a folder with jpg, png or webp pictures."
-        )
-    return _read_stills([(p.name, _opener(p)) for p in files], size, report, folder.name, unfinished)
-
-
-def _opener(path: Path) -> Callable[[], IO[bytes]]:
-    return lambda: path.open("rb")
-
-
-def _is_still(path: Path) -> bool:
-    return path.suffix.lower() in STILLS and not path.name.startswith(".") and path.is_file()
+def _is_still(name: str) -> bool:
+    return Path(_base(name)).suffix.lower() in STILLS and not _base(name).startswith(".")
 
 
 def _read_zip(path: Path, size: tuple[int, int], report: Report, unfinished: Path | None) -> Footage:
@@ -124,55 +119,46 @@ def _read_zip(path: Path, size: tuple[int, int], report: Report, unfinished: Pat
         packed, unpacked = (sum(getattr(m, k) for m in members) for k in ("compress_size", "file_size"))
         if unpacked > MAX_BYTES or unpacked > MAX_RATIO * max(packed, 2**16):
             raise RoadtripError(f"{path.name} would unpack to {unpacked / 2**30:.1f} GB; that is not a zip of stills.")
-
-        def opener(member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-            def opened() -> IO[bytes]:
-                with archive.open(member) as file:
-                    data = file.read(MAX_BYTES_STILL + 1)
-                if len(data) > MAX_BYTES_STILL:
-                    raise OSError("too large")
-                return io.BytesIO(data)
-
-            return opened
-
-        stills = [m for m in members if Path(m.filename).suffix.lower() in STILLS and not _base(m).startswith(".")]
-        stills.sort(key=lambda m: natural(m.filename))
-        if not stills:
-            raise RoadtripError(f"There are no stills in {path.name}; pack jpg, png or webp pictures.")
-        return _read_stills([(_base(m), opener(m)) for m in stills], size, report, path.name, unfinished)
+        stills = [(m.filename, partial(_unpacked, archive, m)) for m in members if _is_still(m.filename)]
+        return _read_stills(stills, size, report, path.name, unfinished)
 
 
-def _base(member: zipfile.ZipInfo) -> str:
-    return re.split(r"[/\\]", member.filename)[-1]
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    with archive.open(member) as file:
+        data = file.read(MAX_BYTES_STILL + 1)
+    if len(data) > MAX_BYTES_STILL:
+        raise OSError("too large")
+    return io.BytesIO(data)
 
 
 def _read_stills(
-    stills: list[tuple[str, Callable[[], IO[bytes]]]],
-    size: tuple[int, int],
-    report: Report,
-    source: str,
-    unfinished: Path | None,
+    stills: Sequence[Still], size: tuple[int, int], report: Report, source: str, unfinished: Path | None
 ) -> Footage:
     """Decodes in threads (PIL releases the GIL) straight into the film's own memory, or into a file."""
     from PIL import Image
 
+    if not stills:
+        raise RoadtripError(f"There are no stills in {source}; give a folder or a zip with jpg, png or webp pictures.")
     # pictures over the limit are refused by _read_still; PIL's own warning would only reach the log
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     Image.init()
-    heic = _register_heic() if any(name.lower().endswith((".heic", ".heif")) for name, _ in stills) else True
+    stills = sorted(stills, key=lambda still: natural(still[0]))
+    heic = any(name.lower().endswith((".heic", ".heif")) for name, _ in stills)
+    if heic:
+        with suppress(ImportError):
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
     stills = stills[:MAX_FRAMES]
     reading = _PartialImport(len(stills), size, unfinished)
     frames, facts = reading.frames, reading.facts
 
     def decode(i: int) -> None:
-        try:
-            with stills[i][1]() as file:
-                facts["digest"][i] = np.void(_digest(file))
-                frames[i], facts["time"][i] = _read_still(file, size)
-            facts["good"][i] = True
         # PIL's decoders raise nearly anything on hostile input; whatever it is, this still is unreadable
-        except Exception:
-            pass
+        with suppress(Exception), stills[i][1]() as file:
+            facts["digest"][i] = np.void(_digest(file))
+            frames[i], facts["time"][i] = _read_still(file, size)
+            facts["good"][i] = True
 
     with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
         try:
@@ -185,20 +171,18 @@ def _read_stills(
             pool.shutdown(cancel_futures=True)  # Stop, or a report that raises, does not wait for thousands of stills
             raise
 
-    good = facts["good"]
-    skipped = tuple(name for (name, _), ok in zip(stills, good) if not ok)
-    kept = np.flatnonzero(good)
+    kept = np.flatnonzero(facts["good"])
+    if not len(kept) and heic and "HEIF" not in Image.OPEN:
+        raise RoadtripError(f"The stills in {source} are HEIC; install roadtrip[heic] or convert them to jpg.")
     if not len(kept):
         raise RoadtripError(
             f"None of the {len(stills)} stills in {source} can be read; give jpg, png or webp pictures."
-            if heic
-            else f"The stills in {source} are HEIC; install roadtrip[heic] or convert them to jpg."
         )
+    skipped = tuple(_base(name) for (name, _), good in zip(stills, facts["good"]) if not good)
     taken = facts["time"][kept]
-    if all(taken) and len(set(taken)) > 1:
-        # a stable sort: stills of one instant stay in the order of their names
-        kept = kept[np.argsort(taken, kind="stable")]
-    whole = len(kept) == len(stills) and bool((np.diff(kept) == 1).all())
+    if all(taken):
+        kept = kept[np.argsort(taken, kind="stable")]  # stills of one instant stay in the order of their names
+    whole = np.array_equal(kept, np.arange(len(stills)))
     identity = hashlib.sha256(facts["digest"][kept].tobytes()).hexdigest()
     return Footage(torch.from_numpy(frames if whole else frames[kept]), None, skipped, identity)
 
@@ -221,18 +205,17 @@ class _PartialImport:
 
     def __init__(self, count: int, size: tuple[int, int], folder: Path | None):
         self.done, self.mark = 0, folder / "done" if folder else None
-        shapes = {"frames": ((count, 3, *size), np.dtype(np.uint8)), "facts": ((count,), FACTS)}
+        frames, facts = ((count, 3, *size), np.dtype(np.uint8)), ((count,), FACTS)
         try:
-            if folder:
+            if folder and self.mark:
                 folder.mkdir(parents=True, exist_ok=True)
-                arrays = {k: _mapped(folder / k, *v) for k, v in shapes.items()}
+                self.frames, self.facts = _mapped(folder / "frames", *frames), _mapped(folder / "facts", *facts)
                 with suppress(OSError, ValueError):
-                    self.done = min(count, max(0, int((folder / "done").read_text())))
+                    self.done = min(count, max(0, int(self.mark.read_text())))
         except OSError:
-            folder = self.mark = None  # nowhere to keep it: go on in memory
-        if not folder:
-            arrays = {k: np.zeros(*v) for k, v in shapes.items()}
-        self.frames, self.facts = arrays["frames"], arrays["facts"]
+            self.mark = None  # nowhere to keep it: go on in memory
+        if not self.mark:
+            self.frames, self.facts = np.zeros(*frames), np.zeros(*facts)
         self.facts[self.done :] = np.zeros((), FACTS)
 
     def keep(self, done: int) -> None:
@@ -261,39 +244,27 @@ def _read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, byt
     where it has none."""
     from PIL import Image, ImageOps
 
-    height, width = size
     # nothing that hands its input on to another program (EPS), whatever the file is called
     image: Image.Image = Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN])
-    if image.format not in ("JPEG", "MPO"):
-        _refuse_huge(image)  # before anything else: looking for EXIF decodes a whole PNG
-    exif = image.getexif()
-    sideways = exif.get(0x0112, 1) in (5, 6, 7, 8)
-    w, h = image.size[::-1] if sideways else image.size
-    scale = min(w / width, h / height)
+    height, width = size
     if image.format in ("JPEG", "MPO"):
+        sideways = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        scale = min(image.width / (height if sideways else width), image.height / (width if sideways else height))
         # decodes at 1/2, 1/4 or 1/8, never below twice the size wanted
-        wanted = (max(1, int(2 * w / scale)), max(1, int(2 * h / scale)))
-        image.draft("RGB" if image.mode != "L" else "L", wanted[::-1] if sideways else wanted)
-    _refuse_huge(image)
-    details = exif.get_ifd(0x8769)
+        wanted = max(1, int(2 * image.width / scale)), max(1, int(2 * image.height / scale))
+        image.draft("RGB" if image.mode != "L" else "L", wanted)
+    if image.width * image.height > MAX_PIXELS:
+        raise RoadtripError(f"A picture of {image.width}×{image.height} pixels is too large.")
+    details = image.getexif().get_ifd(0x8769)  # not before: to look for it in a PNG decodes all of that
     time = str(details.get(36867) or "").strip()
     image = _rgb(ImageOps.exif_transpose(image))
-    small = image.resize((width, height), Image.Resampling.LANCZOS, _centre(*image.size, width, height), 3.0)
-    taken = f"{time}.{details.get(37521, '')}" if time else ""
-    return np.asarray(small).transpose(2, 0, 1), taken.encode("ascii", "ignore")
-
-
-def _refuse_huge(image: Image) -> None:
-    if image.size[0] * image.size[1] > MAX_PIXELS:
-        raise RoadtripError(f"A picture of {image.size[0]}×{image.size[1]} pixels is too large.")
-
-
-def _centre(w: int, h: int, width: int, height: int) -> tuple[float, float, float, float]:
-    """The largest box of width:height in the middle of w×h."""
+    w, h = image.size
     scale = min(w / width, h / height)
     # width · (w / width) may be a little more than w, and PIL takes no box beyond the edge
     x, y = max(0.0, (w - width * scale) / 2), max(0.0, (h - height * scale) / 2)
-    return x, y, w - x, h - y
+    small = image.resize((width, height), Image.Resampling.LANCZOS, (x, y, w - x, h - y), 3.0)
+    taken = f"{time}.{details.get(37521, '')}" if time else ""
+    return np.asarray(small).transpose(2, 0, 1), taken.encode("ascii", "ignore")
 
 
 def _rgb(image: Image) -> Image:
@@ -313,15 +284,6 @@ def _rgb(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def _register_heic() -> bool:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        return False
-    register_heif_opener()
-    return True
-
-
 # --- video ------------------------------------------------------------------------------------------------------------
 
 
@@ -331,6 +293,7 @@ def _read_video(path: Path, size: tuple[int, int], report: Report) -> Footage:
 
     height, width = size
     frames: list[np.ndarray] = []
+    skipped: tuple[str, ...] = ()
     began = monotonic()
     try:
         with av.open(str(path), metadata_errors="replace") as container:
@@ -344,7 +307,6 @@ def _read_video(path: Path, size: tuple[int, int], report: Report) -> Footage:
             total = stream.frames or None
             if (total or 0) > MAX_FRAMES or (container.duration or 0) / 1e6 > MAX_SECONDS:
                 raise RoadtripError(f"{path.name} is too long; cut it to at most {MAX_SECONDS // 60} minutes.")
-            ends_early = False
             try:
                 for frame in container.decode(stream):
                     frames.append(_video_frame(frame, stream, width, height))
@@ -353,15 +315,14 @@ def _read_video(path: Path, size: tuple[int, int], report: Report) -> Footage:
                     if len(frames) % 16 == 0:
                         report(len(frames), total, "reading video")
             except av.FFmpegError:
-                ends_early = True
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        if isinstance(error, RoadtripError):
-            raise
+                skipped = (f"the end of {path.name}",)
+    except RoadtripError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, IndexError):
         raise RoadtripError(f"{path.name} is not a readable video; it may be cut off, export it again.") from None
     if not frames:
         raise RoadtripError(f"No frame of {path.name} can be read; export it again, as mp4 for example.")
     report(len(frames), len(frames), "reading video")
-    skipped = (f"the end of {path.name}",) if ends_early else ()
     with path.open("rb") as file:
         identity = _digest(file).hex()
     return Footage(torch.from_numpy(np.stack(frames)), fps, skipped, identity)
@@ -377,5 +338,4 @@ def _video_frame(frame: Any, stream: Any, width: int, height: int) -> np.ndarray
     w, h = max(width, round(wide * scale)), max(height, round(frame.height * scale))
     small = frame.reformat(w, h, format="rgb24", interpolation="AREA").to_ndarray()
     y, x = (h - height) // 2, (w - width) // 2
-    small = np.rot90(small[y : y + height, x : x + width], turns)
-    return np.ascontiguousarray(small.transpose(2, 0, 1))
+    return np.ascontiguousarray(np.rot90(small[y : y + height, x : x + width], turns).transpose(2, 0, 1))

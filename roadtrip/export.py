@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,13 @@ def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3, qual
 
 
 def _write_mp4(file: Path, pixels: Tensor, fps: float) -> None:
-    from fractions import Fraction
-
     import av
 
     with av.open(str(file), "w", format="mp4") as container:
         # yuv420p plays everywhere and wants even sides; 18 is visually lossless for x264
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "18"})
-        stream.height, stream.width = (math.floor(n / 2) * 2 for n in pixels.shape[1:3])
+        stream.height, stream.width = (n // 2 * 2 for n in pixels.shape[1:3])
         stream.pix_fmt = "yuv420p"
         for picture in pixels[:, : stream.height, : stream.width]:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")))
+        container.mux(stream.encode())

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,8 +83,7 @@ class Film:
 
     def stretches(self) -> list[tuple[int, int]]:
         """(first, end) of each stretch without a cut."""
-        edges = sorted({0, *self.cuts, *self.drives, len(self.frames)})
-        return list(pairwise(edges))
+        return list(pairwise(sorted({0, *self.cuts, *self.drives, len(self.frames)})))
 
     def starts(self, n: int, part: str = "train", held_out: float = 0.2) -> Tensor:
         """Every t from which n frames t, t + gap, … lie in a part of the film and straddle no cut, int64 [·].
@@ -158,11 +157,9 @@ class Film:
 
         Raises RoadtripError where it can't be written.
         """
-        names = ("cuts", "gap", "fps", "drives", "name", "fingerprint", "skipped", "drive_ids")
-        facts = {k: getattr(self, k) for k in names}
-        frames = self.frames.cpu().contiguous()
+        facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frames"} | {"version": VERSION}
         with whole_file(path) as file:
-            save_file({"frames": frames}, file, {"film": json.dumps(facts | {"version": VERSION})})
+            save_file({"frames": self.frames.cpu().contiguous()}, file, {"film": json.dumps(facts)})
         return Path(path)
 
 
@@ -218,9 +215,9 @@ def parse_gap(gap: int | str | None, film: Film) -> int:
             frames = max(1, round(seconds * film.fps)) if 0 < seconds < 1e6 else 0
         else:
             frames = int(text)
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, RoadtripError):
-            raise
+    except RoadtripError:
+        raise
+    except (ValueError, OverflowError):
         frames = 0
     if frames < 1:
         raise RoadtripError(f"{gap!r} is not a gap; give frames as 8, or seconds of video as 0.5s.")

@@ -97,16 +97,13 @@ FINE, COARSE = 0.25, 2.0  # metres a texel of the two ground textures
 TEXTURE = (512, 128)  # texels along and across the road
 
 
-def _streaks(g: torch.Generator, power: float, low: float, levels: int = 4) -> Tensor:
+def _streaks(g: torch.Generator, power: float, low: float) -> Tensor:
     """A ground texture as running sums along the road, so that any stretch averages by two look-ups; blurred across
-    for each level. [levels, 512 + 1, 128]."""
+    for each of four levels. [4, 512 + 1, 128]."""
     noise = fractal_noise(g, *TEXTURE, power, low)
     noise = noise - noise.mean(dim=0)  # each column sums to 0: the running sum is periodic
-    out = []
-    for level in range(levels):
-        blurred = noise if level == 0 else (noise.view(TEXTURE[0], -1, 2**level).mean(2).repeat_interleave(2**level, 1))
-        out.append(F.pad(blurred.cumsum(0), (0, 0, 1, 0)))
-    return torch.stack(out)
+    levels = [noise.view(TEXTURE[0], -1, n).mean(2).repeat_interleave(n, 1) for n in (1, 2, 4, 8)]
+    return F.pad(torch.stack(levels).cumsum(1), (0, 0, 1, 0))
 
 
 def _smooth(x: Tensor) -> Tensor:
@@ -189,10 +186,8 @@ class _Drive:
 
     @staticmethod
     def _wave_table(g: torch.Generator, waves: list[tuple[float, float]]) -> Tensor:
-        table = torch.tensor([(a, p, 0) for a, p in waves], dtype=torch.float64)
-        table[:, :2] *= uniform(g, 0.75, 1.25, len(waves), 2)
-        table[:, 2] = uniform(g, 0, 2 * math.pi, len(waves))
-        return table
+        scale, phase = uniform(g, 0.75, 1.25, len(waves), 2), uniform(g, 0, 2 * math.pi, len(waves), 1)
+        return torch.cat([torch.tensor(waves, dtype=torch.float64) * scale, phase], 1)
 
     def _bend(self, z: Tensor) -> Tensor:
         """How far to the right the road has gone z metres ahead, seen along the camera, [T, n] → [T, n]."""
@@ -300,13 +295,7 @@ class _Drive:
     def paint(self, a: int, b: int) -> Tensor:
         """Frames a … b − 1, uint8 [b − a, 3, H, W]."""
         image = torch.empty(b - a, self.H, self.W, 4, device=self.device)
-        self._layers(a, b, image)
-        self._billboards(a, b, image.view(-1, 4))
-        return image[..., :3].permute(0, 3, 1, 2).clamp(0, 1).sqrt_().mul_(255).round_().to(torch.uint8)
-
-    def _layers(self, a: int, b: int, image: Tensor) -> None:
-        """Sky, ridges and ground of frames a … b − 1 into image [b − a, H, W, 4]."""
-        pick = slice(a, b)
+        planes, pick = image.permute(0, 3, 1, 2)[:, :3], slice(a, b)  # planes: the same memory, [C, 3, H, W]
         low = min(max(math.ceil(float(self.top[pick].max())), 1), self.H)  # the lowest row that shows sky
         high = min(max(math.floor(float(self.top[pick].min())), 0), self.H - 1)
         zenith, *light = (self._float(v[pick]) for v in (self.zenith, self.haze, self.sun, self.ambient))
@@ -314,9 +303,9 @@ class _Drive:
         ground = self._ground(pick, high, *light)
         cover = self._float((torch.arange(high, low) + 1 - self.top[pick, None]).clamp(0, 1))[:, None, :, None]
         sky[:, :, high:].lerp_(ground[:, :, : low - high], cover)
-        planes = image.permute(0, 3, 1, 2)
-        planes[:, :3, :low] = sky
-        planes[:, :3, low:] = ground[:, :, low - high :]
+        planes[:, :, :low], planes[:, :, low:] = sky, ground[:, :, low - high :]
+        self._billboards(a, b, image.view(-1, 4))
+        return planes.clamp(0, 1).sqrt_().mul_(255).round_().to(torch.uint8)
 
     def _backdrop(self, pick: slice, rows: int, zenith: Tensor, haze: Tensor, sun: Tensor, ambient: Tensor) -> Tensor:
         """Sky and ridges down to a row, float [C, 3, rows, W]; light as [C, 3] each."""
@@ -467,8 +456,8 @@ class _Drive:
         light = ((self.ambient + 0.8 * self.sun)[frame] * (1 - fog)[:, None])[thing] * solid[:, None]
         veil = (self.haze[frame] * fog[:, None])[thing] * solid[:, None]
         at = ((frame - a)[thing] * self.H + box[thing, 1] + down) * self.W + box[thing, 0] - start
-        values = torch.stack([column0[thing], sx[thing], edge[thing], row, solid, *light.T, *veil.T])
-        values = self._float(values)  # [11, rows]
+        columns = column0[thing], sx[thing], edge[thing]
+        values = self._float(torch.stack([*columns, row, solid, *light.T, *veil.T]))  # [11, rows]
         line = torch.repeat_interleave(wide.to(self.device))
         column0, sx, edge, row, solid, r, g, b, hr, hg, hb = (v.index_select(0, line) for v in values)
         here = torch.arange(len(line), device=self.device)
@@ -478,15 +467,13 @@ class _Drive:
         red, green, blue, alpha = texels[0, :, 0]
         keep = 1 - alpha * solid
         paint = torch.stack([red * r + alpha * hr, green * g + alpha * hg, blue * b + alpha * hb, keep], dim=1)
-        keep = torch.stack([keep, keep, keep, keep], dim=1)
         here = here + at.to(self.device).index_select(0, line)
         area = (box[:, 2] * box[:, 3]).cumsum(0)
         cuts = area[:-1][rank[1:] != rank[:-1]].tolist()
         for begin, end in zip([0, *cuts], [*cuts, len(line)]):
-            if end > begin:
-                part = here[begin:end]
-                below = image.index_select(0, part)
-                image.index_copy_(0, part, torch.addcmul(paint[begin:end], below, keep[begin:end]))
+            part = here[begin:end]
+            below = image.index_select(0, part)
+            image.index_copy_(0, part, torch.addcmul(paint[begin:end], below, keep[begin:end, None]))
 
 
 def render(

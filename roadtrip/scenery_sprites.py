@@ -22,10 +22,9 @@ SPRITES = {  # name: (variants, width over height)
     "pole": (1, 0.3), "post": (1, 0.3), "sign": (1, 1.0), "diamond": (1, 0.5), "rear": (3, 1.25), "front": (3, 1.25),
     "truck": (1, 0.85),
 }  # fmt: skip
-KINDS = sum(variants for variants, _ in SPRITES.values())
-FIRST = dict(
-    zip(SPRITES, accumulate((variants for variants, _ in SPRITES.values()), initial=0))
-)  # variant in the atlas
+KINDS = sum(n for n, _ in SPRITES.values())
+FIRST = dict(zip(SPRITES, accumulate((n for n, _ in SPRITES.values()), initial=0)))  # variant in the atlas
+Colour = tuple[float, float, float]  # as seen on a screen
 
 
 def generator(*key: object) -> torch.Generator:
@@ -59,7 +58,7 @@ class _Canvas:
         self.image = torch.zeros(4, n, n)  # premultiplied light and alpha
         self.paint((1 - self.x.abs() / 0.9).clamp(0, 1) * (1 - (self.y / 0.05).abs()).clamp(0, 1) * 0.55, (0, 0, 0))
 
-    def paint(self, cover: Tensor, colour: tuple[float, float, float], light: Tensor | float = 1.0) -> None:
+    def paint(self, cover: Tensor, colour: Colour, light: Tensor | float = 1.0) -> None:
         for plane, c in zip(self.image, (*colour, None)):
             over = torch.ones_like(cover) if c is None else torch.ones_like(cover) * (c * c * light)
             plane.lerp_(over, cover)
@@ -84,9 +83,7 @@ class _Canvas:
     def disc(self, x: float, y: float, rx: float, ry: float) -> Tensor:
         return self.inside(((((self.x - x) / rx) ** 2 + ((self.y - y) / ry) ** 2).sqrt() - 1) * min(rx, ry))
 
-    def leaves(
-        self, n: int, x: float, y: float, rx: float, ry: float, size: float, colour: tuple[float, float, float]
-    ) -> None:
+    def leaves(self, n: int, x: float, y: float, rx: float, ry: float, size: float, colour: Colour) -> None:
         """A crown of n clumps, the lit ones last."""
         angle, radius = uniform(self.g, 0, 2 * math.pi, n), uniform(self.g, 0, 1, n).sqrt()
         dx, dy = radius * angle.cos(), radius * angle.sin()

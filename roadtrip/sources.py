@@ -10,22 +10,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
+from . import scenery
 from .decode import Footage, Report, read_footage
 from .errors import RoadtripError
 from .film import Film, find_cuts, fingerprint_of, is_film_file, load_film
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 VERSION = 2  # of what the cache keeps; raise it when decode.py, find_cuts or the film file give anything else
 MAX_UNUSED = 60 * 24 * 3600  # seconds after which a film that nobody opened leaves the cache
@@ -61,7 +60,7 @@ def open_film(
         )
     report = progress or (lambda done, total, note: None)
     sources = list(source) if isinstance(source, (list, tuple)) else [source]
-    if not sources:
+    if not sources or any(isinstance(s, str) and not s.strip() for s in sources):
         raise RoadtripError("No film was given; give a folder of stills, a zip, a video or scenery.")
     films = [_open_one(s, (int(size[0]), int(size[1])), report, cache) for s in sources]  # type: ignore[arg-type]
     film = films[0] if len(films) == 1 else _join(films)
@@ -76,8 +75,6 @@ def _open_one(source: str | Path | Film, size: tuple[int, int], report: Report, 
         return _resized(source, size)
     if not isinstance(source, (str, os.PathLike)):
         raise RoadtripError(f"Film can't be opened from a {type(source).__name__}; give a path, a Film or scenery.")
-    if not str(source).strip():
-        raise RoadtripError("No film was given; give a folder of stills, a zip, a video or scenery.")
     try:
         if isinstance(source, str) and source.partition(":")[0] == "scenery":
             return _open_scenery(source, size, report, cache)
@@ -110,8 +107,6 @@ def film_from_footage(footage: Footage, name: str) -> Film:
 
 
 def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: bool) -> Film:
-    from . import scenery
-
     _, _, tail = source.partition(":")
     if tail and not (tail.isdecimal() and len(tail) < 19):
         raise RoadtripError(f"{source!r} is not scenery; write scenery, or scenery:7 for seed 7.")
@@ -178,12 +173,10 @@ def _cached(
     home = Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
     digest = hashlib.sha256(json.dumps([VERSION, size, key]).encode()).hexdigest()[:32]
     file = home / "films" / f"{digest}-v{VERSION}.film"
-    film = _kept(file)
-    if film:
+    if film := _kept(file):
         return film
     with _locked(file, report):
-        film = _kept(file)  # made by the import that was waited for
-        if film:
+        if film := _kept(file):  # made by the import that was waited for
             return film
         unfinished = file.with_suffix(".unfinished")
         film = make(unfinished)
@@ -213,58 +206,41 @@ def _evict(folder: Path, but: str) -> None:
     """Removes films and unfinished imports of older versions; those not used for MAX_UNUSED; and, the longest unused
     first, those that are over MAX_BYTES. Never `but` nor what is being imported. A film that a process has mapped into
     its memory stays whole there; where a file in use can't be removed (Windows), it stays."""
-    from filelock import Timeout
-
-    kept: dict[str, list[Path]] = {}
+    found = []
     for path in folder.iterdir():
         if match := KEPT.match(path.name):
-            kept.setdefault(match[1], []).append(path)
-    found = []
-    for digest, paths in kept.items():
-        with suppress(OSError):  # another process removes it just now
-            stats = [f.stat() for path in paths for f in (path, *path.rglob("*"))]
-            found.append((max(s.st_mtime for s in stats), sum(s.st_size for s in stats), digest, paths))
-    total = sum(size for _, size, _, _ in found)
-    for used, size, digest, paths in sorted(found):
-        older = any(int(KEPT.match(path.name)[2] or 1) < VERSION for path in paths)  # type: ignore[index]
-        if digest == but or not (older or used < time() - MAX_UNUSED or total > MAX_BYTES):
+            with suppress(OSError):  # another process removes it just now
+                stats = [f.stat() for f in (path, *path.rglob("*"))]
+                used, size = max(s.st_mtime for s in stats), sum(s.st_size for s in stats)
+                found.append((used, size, path, match[1], int(match[2] or 1)))
+    total = sum(size for _, size, *_ in found)
+    for used, size, path, digest, version in sorted(found):
+        if digest == but or not (version < VERSION or used < time() - MAX_UNUSED or total > MAX_BYTES):
             continue
         with suppress(Timeout, OSError, NotImplementedError), _lock(folder, digest).acquire(blocking=False):
-            for path in paths:
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
             total -= size
 
 
-def _lock(folder: Path, digest: str) -> BaseFileLock:
+def _lock(folder: Path, digest: str) -> FileLock:
     """The lock of a film. There are 256 in all, of empty files that are never removed: to remove a lock that another
     process has just opened would let two in."""
-    from filelock import FileLock
-
     return FileLock(folder / f"{digest[:2]}.lock")
 
 
-@contextmanager
-def _locked(file: Path, report: Report) -> Iterator[None]:
+def _locked(file: Path, report: Report) -> AbstractContextManager:
     """Lets one import of a film run at a time, over all threads and processes: two would write to the same unfinished
     folder. Where no lock can be written there is no folder to share either, and nothing to wait for."""
-    from filelock import Timeout
-
-    lock, writable = _lock(file.parent, file.name), True
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout:
-        pass  # another import holds it
-    except (OSError, NotImplementedError):
-        writable = False
-    while writable and not lock.is_locked:
+    lock, wait = _lock(file.parent, file.name), 0.0
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return lock.acquire(timeout=wait)
+        except Timeout:
+            wait = 0.5
+        except (OSError, NotImplementedError):
+            return nullcontext()
         report(0, None, "waiting for another import of this film")
-        with suppress(Timeout):
-            lock.acquire(timeout=0.5)
-    try:
-        yield
-    finally:
-        lock.release()

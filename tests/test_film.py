@@ -57,6 +57,11 @@ def as_frames(pictures) -> torch.Tensor:
     return torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in pictures])
 
 
+def killed_at_30(done, total, note):
+    if done == 30:
+        raise KeyboardInterrupt
+
+
 def greys(film: rt.Film) -> list[int]:
     return film.frames.float().mean(dim=(1, 2, 3)).round().int().tolist()
 
@@ -90,8 +95,7 @@ def test_natural_order_and_every_frame(tmp_path):
 
 def test_names_of_any_digits_are_ordered(tmp_path):
     """Not every digit is a number: ² and the Arabic ٣ stand among letters; 01 and 1 are told apart."""
-    folder = tmp_path / "trip"
-    folder.mkdir()
+    folder = folder_of(tmp_path, [])
     names = ["01.png", "1.png", "1a2.png", "1²2.png", "1٣2.png", "2.png", "10.png", "A3.png", "a4.png"]
     for i in random.Random(0).sample(range(len(names)), len(names)):
         plain(10 * i).save(folder / names[i])
@@ -130,8 +134,7 @@ def test_every_orientation_shows_the_same(tmp_path, mode):
     picture = Image.fromarray(values).convert("RGB")
     if mode == "I;16":
         picture = Image.fromarray(values.astype(np.uint16) * 257)
-    folder = tmp_path / "trip"
-    folder.mkdir()
+    folder = folder_of(tmp_path, [])
     for tag, way in enumerate(stored, 1):
         exif = Image.Exif()
         exif[0x0112] = tag
@@ -143,8 +146,7 @@ def test_every_orientation_shows_the_same(tmp_path, mode):
 
 def test_float_stills_from_0_to_1_are_not_black(tmp_path):
     values = np.linspace(0, 1, 80, dtype=np.float32)[None].repeat(48, 0)
-    folder = tmp_path / "trip"
-    folder.mkdir()
+    folder = folder_of(tmp_path, [])
     values[0, 0] = np.nan
     for i in range(3):
         Image.fromarray(values).save(folder / f"{i}.tif")
@@ -491,12 +493,8 @@ def test_a_video_is_the_same_under_another_name_and_a_resumed_import_too(tmp_pat
     whole = rt.open_film(folder, SIZE, gap=1, cache=False)
     monkeypatch.setattr("roadtrip.decode.KEEP_EVERY", 10)
 
-    def killed(done, total, note):
-        if done == 30:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        rt.open_film(folder, SIZE, gap=1, progress=killed)
+        rt.open_film(folder, SIZE, gap=1, progress=killed_at_30)
     assert rt.open_film(folder, SIZE, gap=1).drive_ids == whole.drive_ids
 
 
@@ -596,12 +594,8 @@ def test_a_killed_import_goes_on_where_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr("roadtrip.decode._read_still", counted)
 
-    def killed(done, total, note):
-        if done == 30:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        rt.open_film(folder, SIZE, gap=1, progress=killed)
+        rt.open_film(folder, SIZE, gap=1, progress=killed_at_30)
     (settled,) = (tmp_path / "cache").rglob("done")
     assert settled.read_text() == "20"
     seen.clear()
