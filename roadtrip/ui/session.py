@@ -12,20 +12,68 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
+from ..recipes import Recipe
+from ..train import Progress
 from .compute import T, on_compute_thread
 from .library import ROADS, checkpoints, rendered_road, shipped, shipped_names
-
-if TYPE_CHECKING:
-    from .training import Training
 
 MAX_MODELS, MAX_FILMS = 6, 2  # of one visitor; the newest are kept
 MAX_SESSIONS = 32
 MAX_SESSION_BYTES, MAX_BYTES = 2**30, 2 * 2**30  # of one visitor and of all; a film of 16,000 stills is 440 MB
+
+
+@dataclass
+class Snapshot:
+    """Where a training stands from time to time; plain enough to come back from another process."""
+
+    step: int
+    steps: int | None
+    losses: dict[str, float]
+    speed: float
+    left: float | None
+    model: NextFrame
+    preview: Tensor | None
+    psnr: dict[str, list[float]] | None
+    start: int
+    progress: Progress | None  # to go on from; not from another process
+
+
+@dataclass
+class Training:
+    """A run that a visitor started, and where it stands. name: what its model is called in the session; errors: PSNR in
+    dB by method, whenever there was a preview."""
+
+    title: str
+    yours: str
+    recipe: Recipe
+    film: Film
+    seed: int
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    errors: list[tuple[int, dict[str, list[float]]]] = field(default_factory=list)
+    name: str | None = None
+    latest: Snapshot | None = None
+    preview: Tensor | None = None  # the latest there was
+    preview_start: int = 0
+    preview_step: int = 0
+
+    def take(self, session: Session, snapshot: Snapshot) -> None:
+        """Keeps what a snapshot brought: its model in the session, under a name that says how far it is."""
+        name = f"{self.title}, {snapshot.step} steps {self.yours}"
+        session.add_trained(name, snapshot.model, instead_of=self.name)
+        self.name, self.latest = name, snapshot
+        for key, value in snapshot.losses.items():
+            self.curves.setdefault(key, []).append((snapshot.step, value))
+        if snapshot.psnr:
+            self.errors.append((snapshot.step, snapshot.psnr))
+        if snapshot.preview is not None:
+            self.preview, self.preview_start, self.preview_step = snapshot.preview, snapshot.start, snapshot.step
 
 
 @dataclass

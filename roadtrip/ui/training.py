@@ -7,76 +7,26 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from functools import wraps
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from ..errors import RoadtripError
 from ..film import Film
-from ..model import NextFrame
 from ..recipes import Recipe
 from ..train import Progress, train
 from .compute import ZERO_GPU, gpu, interleave
 from .library import ROAD
-from .messages import escape_markdown, number, user_errors
-from .session import Session
-from .tab import QUIET
+from .session import Session, Snapshot, Training
+from .tab import QUIET, escape_markdown, number, user_errors
 
 READY = "Getting ready …"
 WAITING = "Waiting: another training is running on this server, and there is one at a time."
 KEPT = "in the menus of the other tabs"
 training_now: set[object] = set()  # trainings on this server; there is one at a time, the others wait
-
-
-@dataclass
-class Training:
-    """A run that a visitor started, and where it stands. name: what its model is called in the session; errors: PSNR in
-    dB by method, whenever there was a preview."""
-
-    title: str
-    yours: str
-    recipe: Recipe
-    film: Film
-    seed: int
-    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    errors: list[tuple[int, dict[str, list[float]]]] = field(default_factory=list)
-    name: str | None = None
-    latest: Snapshot | None = None
-    preview: Tensor | None = None  # the latest there was
-    preview_start: int = 0
-    preview_step: int = 0
-
-    def take(self, session: Session, snapshot: Snapshot) -> None:
-        """Keeps what a snapshot brought: its model in the session, under a name that says how far it is."""
-        name = f"{self.title}, {snapshot.step} steps {self.yours}"
-        session.add_trained(name, snapshot.model, instead_of=self.name)
-        self.name, self.latest = name, snapshot
-        for key, value in snapshot.losses.items():
-            self.curves.setdefault(key, []).append((snapshot.step, value))
-        if snapshot.psnr:
-            self.errors.append((snapshot.step, snapshot.psnr))
-        if snapshot.preview is not None:
-            self.preview, self.preview_start, self.preview_step = snapshot.preview, snapshot.start, snapshot.step
-
-
-@dataclass
-class Snapshot:
-    """Where a training stands from time to time; plain enough to come back from another process."""
-
-    step: int
-    steps: int | None
-    losses: dict[str, float]
-    speed: float
-    left: float | None
-    model: NextFrame
-    preview: Tensor | None
-    psnr: dict[str, list[float]] | None
-    start: int
-    progress: Progress | None  # to go on from; not from another process
 
 
 Plan = tuple[Recipe, Film, int, Progress | None]  # recipe, film, seed, what to go on from
@@ -116,30 +66,38 @@ def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, see
     return Training(", ".join([recipe.name, *where, f"seed {seed}"]), yours, recipe, film, seed)
 
 
-def train_live(session: Session, views: Generator[tuple[Any, ...]], others: int) -> Iterator[tuple[Any, ...]]:
-    """Yields (status, *others) as a training goes on: first that it gets ready, then each of `views`, whose computations
-    alternate with those of other visitors. A user's error stays on the page as the status."""
-    unchanged = (gr.skip(),) * others
-    with training_slot(session), user_errors():
-        try:
-            yield READY, *unchanged
-            yield from interleave(views)
-        except RoadtripError as error:
-            yield escape_markdown(str(error)), *unchanged
-            raise
+def learn(
+    session: Session, trainings: list[Training], view: Callable[[], Any], seconds: float | None, steps: int | None
+) -> Generator[Any]:
+    """Trains for `seconds`, or to `steps` steps each, in turns. Yields view() whenever the session has kept a snapshot."""
+    plans = [(t.recipe, t.film, t.seed, t.latest.progress if t.latest else None) for t in trainings]
+    with closing(snapshots(plans, seconds, steps)) as stream:  # type: ignore[type-var]
+        for i, snapshot in stream:
+            trainings[i].take(session, snapshot)
+            yield view()
 
 
-@contextmanager
-def training_slot(session: Session) -> Iterator[None]:
-    """While this server trains for a visitor."""
-    me = object()
-    training_now.add(me)
-    session.training, session.learned = True, False
-    try:
-        yield
-    finally:
-        training_now.discard(me)
-        session.training = False
+def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """Decorator of what yields (status, *others) as a training goes on: it says first that it gets ready, and computes
+    in turns with other visitors. A user's error stays on the page as the status."""
+
+    @wraps(views)
+    def shown(session: Session, *asked: Any) -> Iterator[tuple[Any, ...]]:
+        unchanged, me = (gr.skip(),) * others, object()
+        with user_errors():
+            training_now.add(me)
+            session.training, session.learned = True, False
+            try:
+                yield READY, *unchanged
+                yield from interleave(views(session, *asked))
+            except RoadtripError as error:
+                yield escape_markdown(str(error)), *unchanged
+                raise
+            finally:
+                training_now.discard(me)
+                session.training = False
+
+    return shown
 
 
 def queue_status() -> str:
