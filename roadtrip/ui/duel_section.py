@@ -53,9 +53,8 @@ def duel_view(both: list[Training]) -> tuple[Any, ...]:
 def build(session: gr.State, film: gr.Dropdown) -> list[Any]:
     """The events after which there are new models."""
     gr.Markdown(
-        "## Run it yourself\nBoth versions are trained here and now, in turns, on the film chosen above: the same seed, so "
-        "the same first weights and the same clips, and as many steps each. A minute shows where they part, not where "
-        "they end."
+        "## Run it yourself\nBoth versions are trained in turns on the film chosen above, from the same first weights "
+        "and on the same clips. A minute shows where they part, not where they end."
     )
     with gr.Row():
         one = gr.Dropdown(

@@ -13,13 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..checkpoint import MODEL, load
-from ..decode import Footage, read_footage
+from ..decode import read_footage
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
 from ..recipes import RECIPES
 from ..sources import film_from_footage, open_film
-from .compute import computed
+from .compute import computed, on_compute_thread
 
 ROAD = "the rendered road"
 # as the menus call them → as open_film does; the shipped models were trained on the first
@@ -77,9 +77,6 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
                     target = path / f"{file.stem} ({twins}){file.suffix}"
                 target.symlink_to(file.resolve())
         # reading takes long and no torch, so that others can compute meanwhile
-        return _as_film(read_footage(path, SIZE, report), path.stem, gap)
-
-
-@computed
-def _as_film(footage: Footage, name: str, gap: str) -> Film:
-    return open_film(film_from_footage(footage, name), SIZE, (gap or "").strip() or None)
+        footage = read_footage(path, SIZE, report)
+    chosen = (gap or "").strip() or None
+    return on_compute_thread(lambda: open_film(film_from_footage(footage, path.stem), SIZE, chosen))

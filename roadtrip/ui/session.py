@@ -66,7 +66,9 @@ class Training:
     def take(self, session: Session, snapshot: Snapshot) -> None:
         """Keeps what a snapshot brought: its model in the session, under a name that says how far it is."""
         name = f"{self.title}, {snapshot.step} steps {self.yours}"
-        session.add_trained(name, snapshot.model, instead_of=self.name)
+        session.models.pop(self.name or "", None)  # what it was called when it had fewer steps
+        session.add_model(name, snapshot.model)
+        session.newest, session.trained, session.learned = name, snapshot.model, True
         self.name, self.latest = name, snapshot
         for key, value in snapshot.losses.items():
             self.curves.setdefault(key, []).append((snapshot.step, value))
@@ -122,12 +124,6 @@ class Session:
         self.models[name] = model
         self._drop_oldest(model)
 
-    def add_trained(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
-        """The model of a training here. instead_of: what the same run was called when it had fewer steps."""
-        self.models.pop(instead_of or "", None)
-        self.add_model(name, model)
-        self.newest, self.trained, self.learned = name, model, True
-
     def bytes(self) -> int:
         """Memory of the films, the models, and what Resume needs: the network that goes on learning, its EMA and two
         moments of Adam."""
@@ -136,7 +132,8 @@ class Session:
             models.append(self.trained)
         if self.unfinished and self.unfinished.latest and self.unfinished.latest.progress:
             models += [self.unfinished.latest.model] * 4
-        return sum(film.frames.nbytes for film in list(self.films.values())) + sum(map(_bytes, models))
+        weights = sum(t.nbytes for model in models for t in model.state_dict().values())
+        return weights + sum(film.frames.nbytes for film in list(self.films.values()))
 
     def download_dir(self) -> Path:
         if self._download_dir is None:
@@ -151,10 +148,6 @@ class Session:
                     del shelf[name]
 
 
-def _bytes(model: NextFrame) -> int:
-    return sum(t.nbytes for t in model.state_dict().values())
-
-
 _sessions: dict[str, Session] = {}  # by the secret that its browser keeps, the latest visitor last
 _lock = threading.Lock()
 
@@ -166,8 +159,8 @@ def restore_session(session: Session, secret: str | None) -> tuple[Session, str]
         secret = secret if secret in _sessions else secrets.token_urlsafe(16)
         session = _sessions.pop(secret, session)
         _sessions[secret] = session
-        while len(_sessions) > MAX_SESSIONS or (
-            len(_sessions) > 1 and sum(s.bytes() for s in _sessions.values()) > MAX_BYTES
+        while len(_sessions) > 1 and (
+            len(_sessions) > MAX_SESSIONS or sum(s.bytes() for s in _sessions.values()) > MAX_BYTES
         ):
             _sessions.pop(next(iter(_sessions)))
     return session, secret

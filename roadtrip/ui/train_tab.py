@@ -138,13 +138,11 @@ def changes_of(text: str) -> str:
 def build(session: gr.State) -> Tab:
     gr.Markdown(
         "## Watch one learn\n"
-        "The post came to its question in three steps. **v1** predicts the next frame from two and learns from how far "
-        "off it was. In a rollout it has to continue from its own predictions, which it never saw in training, and "
-        "blurs. **v2** predicts one frame more, from its own first prediction, so that it learns to get back on track. "
-        "**v3** adds a discriminator that tells real frames from generated ones.\n\n"
-        "Choose film and a version and watch it learn. The film's last fifth is held out: the rollout starts there, on "
-        "road the network has never seen. *Teacher forcing* is the post's word for v2's second step on its own output; "
-        "in the literature it is feeding the real previous frame, which is what v1 does."
+        "The post came to its question in three steps. **v1** predicts the next frame from two; in a rollout it has to "
+        "continue from its own predictions, which it never saw in training, and blurs. **v2** predicts one frame more, "
+        "from its own first, so that it learns to get back on track. **v3** adds a discriminator. *Teacher forcing* is "
+        "the post's word for v2's second step; in the literature it is feeding the real previous frame, as v1 does.\n\n"
+        "The film's last fifth is held out: the rollout starts there, on road the network has never seen."
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=280):

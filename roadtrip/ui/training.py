@@ -36,12 +36,10 @@ Plan = tuple[Recipe, Film, int, Progress | None]  # recipe, film, seed, what to 
 def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Snapshot]]:
     """(which plan, Snapshot) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each."""
     with ExitStack() as open_streams:
-        streams = {
-            i: open_streams.enter_context(
-                closing(train(recipe, film, seconds=seconds, steps=steps, seed=seed, resume=resume))  # type: ignore[type-var]
-            )
-            for i, (recipe, film, seed, resume) in enumerate(plans)
-        }
+        streams = {}
+        for i, (recipe, film, seed, resume) in enumerate(plans):
+            stream = train(recipe, film, seconds=seconds, steps=steps, seed=seed, resume=resume)
+            streams[i] = open_streams.enter_context(closing(stream))  # type: ignore[type-var]
         while streams:
             for i, stream in list(streams.items()):
                 p = next(stream, None)
@@ -52,8 +50,7 @@ def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> It
                 model = copy.deepcopy(p.model).cpu().requires_grad_(False)
                 so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
                 # a borrowed GPU lends another process, and only what is yielded comes back from there
-                resume_from = None if ZERO_GPU else p
-                yield i, Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, resume_from)
+                yield i, Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, None if ZERO_GPU else p)
 
 
 def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
@@ -118,9 +115,8 @@ def stop_status(session: Session, status: str) -> str:
 def on_start(button: gr.Button, status: Any, run: Any, inputs: list[Any], others: list[Any], api_name: str) -> Any:
     """The event in which a button trains. While others wait, gradio tells the place in the queue beside the status."""
     waiting = button.click(queue_status, None, status, queue=False, **QUIET)
-    how: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1}
-    how |= {"show_progress": "minimal", "show_progress_on": status}
-    return waiting.then(run, inputs, [status, *others], api_name=api_name, **how)
+    how: dict[str, Any] = {"concurrency_limit": 1, "show_progress": "minimal", "show_progress_on": status}
+    return waiting.then(run, inputs, [status, *others], api_name=api_name, concurrency_id="train", **how)
 
 
 def on_stop(button: gr.Button, session: gr.State, status: Any, trainings: list[Any]) -> Any:
