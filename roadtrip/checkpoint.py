@@ -7,10 +7,9 @@ Independent of how the weights were trained: what is known of that is a Provenan
 from __future__ import annotations
 
 import json
-import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,6 +57,12 @@ def _text(value: Any, name: str, most: int = MAX_NAME) -> None:
     _require(good, name, f"text of at most {most} characters, none of them a control character")
 
 
+def _list(value: Any, name: str) -> Sequence[Any]:
+    good = isinstance(value, (list, tuple)) and len(value) <= MAX_ENTRIES
+    _require(good, name, f"a list of at most {MAX_ENTRIES}")
+    return value
+
+
 def _digest(value: Any, name: str) -> None:
     _require(isinstance(value, str) and bool(DIGEST.fullmatch(value)), name, "a sha256 of 64 hexadecimal digits")
 
@@ -84,11 +89,10 @@ class TrainedFilm:
         _text(self.name, "film.name")
         _digest(self.fingerprint, "film.fingerprint")
         _count(self.gap, "film.gap", 1)
-        good = type(self.fps) in (int, float) and math.isfinite(self.fps) and self.fps > 0  # type: ignore[arg-type, operator]
-        _require(self.fps is None or good, "film.fps", "a number above zero, or null")
+        fps = self.fps is None or (type(self.fps) in (int, float) and 0 < self.fps <= MAX_COUNT)
+        _require(fps, "film.fps", "a number above zero, or null")
         _count(self.frames, "film.frames")
-        _list(self.drive_ids, "film.drive_ids")
-        for drive_id in self.drive_ids:
+        for drive_id in _list(self.drive_ids, "film.drive_ids"):
             _digest(drive_id, "film.drive_ids")
         object.__setattr__(self, "drive_ids", tuple(self.drive_ids))
 
@@ -113,7 +117,7 @@ class Provenance:
     held_out: float = 0.2
     dtype: str = "float32"
     device: str = "cpu"
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     resumed_at: tuple[tuple[int, int | None], ...] = ()
 
     def __post_init__(self) -> None:
@@ -124,21 +128,18 @@ class Provenance:
         _count(self.step, "step")
         if self.steps is not None:
             _count(self.steps, "steps", self.step)
-        held_out = type(self.held_out) in (int, float) and 0 <= self.held_out <= 0.9
-        _require(held_out, "held_out", "a share from 0 to 0.9")
+        share = type(self.held_out) in (int, float) and 0 <= self.held_out <= 0.9
+        _require(share, "held_out", "a share from 0 to 0.9")
         _require(self.dtype in ("float32", "bfloat16"), "dtype", "float32 or bfloat16")
-        good = isinstance(self.device, str) and re.fullmatch("[a-z]{1,16}", self.device)
-        _require(bool(good), "device", "a type of device, as cpu or cuda")
-        _require(isinstance(self.versions, Mapping) and len(self.versions) <= 16, "versions", "a few texts by name")
-        for name, version in self.versions.items():
-            _text(name, "versions", 60)
-            _text(version, "versions", 60)
-        _list(self.resumed_at, "resumed_at")
-        for stop in self.resumed_at:
-            _require(isinstance(stop, (list, tuple)) and len(stop) == 2, "resumed_at", "pairs of step and plan")
-            _count(stop[0], "resumed_at")
-            if stop[1] is not None:
-                _count(stop[1], "resumed_at")
+        device = isinstance(self.device, str) and re.fullmatch("[a-z]{1,16}", self.device)
+        _require(bool(device), "device", "a type of device, as cpu or cuda")
+        _require(isinstance(self.versions, dict) and len(self.versions) <= 16, "versions", "a few texts by name")
+        for text in (*self.versions, *self.versions.values()):
+            _text(text, "versions", 60)
+        for stop in _list(self.resumed_at, "resumed_at"):
+            _require(len(_list(stop, "resumed_at")) == 2, "resumed_at", "pairs of step and plan")
+            for n in stop if stop[1] is not None else stop[:1]:
+                _count(n, "resumed_at")
         object.__setattr__(self, "resumed_at", tuple(map(tuple, self.resumed_at)))
 
     def seen(self, film: Film) -> tuple[Sequence[str], float]:
@@ -153,40 +154,32 @@ class Provenance:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; from_dict takes them back."""
-        lists = {"film": asdict(self.film) | {"drive_ids": list(self.film.drive_ids)}}
-        own = {f.name: getattr(self, f.name) for f in fields(self)} | {"recipe": self.recipe.to_dict()}
-        return own | lists | {"versions": dict(self.versions), "resumed_at": [list(stop) for stop in self.resumed_at]}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Any) -> Provenance:
         """Raises RoadtripError where to_dict can't have given these values; missing ones get their defaults, if any."""
-        film, recipe = (values.get(k) if isinstance(values, dict) else None for k in ("film", "recipe"))
-        _known(values, cls, "provenance")
-        _known(film, TrainedFilm, "provenance's film")
-        _known(recipe, Recipe, "provenance's recipe")
-        for name, value in recipe.items():  # type: ignore[union-attr]  # Recipe's sentences repeat what they refuse
+        values = _known(values, cls, "provenance")
+        film = _known(values["film"], TrainedFilm, "provenance's film")
+        recipe = _known(values["recipe"], Recipe, "provenance's recipe")
+        for name, value in recipe.items():  # Recipe's sentences repeat what they refuse
             if isinstance(value, str):
                 _text(value, f"recipe.{name}")
             else:
                 small = isinstance(value, (int, float)) and abs(value) <= MAX_COUNT
                 _require(small, f"recipe.{name}", "a number, or text")
-        return cls(**values | {"film": TrainedFilm(**film), "recipe": Recipe.from_dict(recipe)})  # type: ignore[arg-type]
+        return cls(**values | {"film": TrainedFilm(**film), "recipe": Recipe.from_dict(recipe)})
 
 
-def _list(values: Any, name: str) -> None:
-    good = isinstance(values, (list, tuple)) and len(values) <= MAX_ENTRIES
-    _require(good, name, f"a list of at most {MAX_ENTRIES}")
-
-
-def _known(values: Any, cls: Any, name: str) -> None:
-    """That `values` are a dict of cls's fields, those without a default among them."""
+def _known(values: Any, cls: Any, name: str) -> dict[str, Any]:
+    """The values, if they are a dict of cls's fields, those without a default among them."""
     if not isinstance(values, dict):
         raise RoadtripError(f"The {name} should be values by name; use a checkpoint that Roadtrip saved.")
     missing = [f.name for f in fields(cls) if f.default is f.default_factory and f.name not in values]
-    unknown = values.keys() - {f.name for f in fields(cls)}
-    if missing or unknown:
+    if missing or values.keys() - {f.name for f in fields(cls)}:
         what = f"lacks {missing[0]}" if missing else "has a field that this version does not know"
         raise RoadtripError(f"The {name} {what}; use a checkpoint that Roadtrip saved.")
+    return values
 
 
 def new_provenance(recipe: Recipe, film: Film, seed: int, held_out: float, dtype: str, device: str) -> Provenance:
@@ -228,12 +221,11 @@ def save(path: str | Path, run: NextFrame | Resumable, resumable: bool = False) 
     path = Path(path)
     model = run if isinstance(run, NextFrame) else run.model
     config = model.architecture | {"provenance": model.provenance and model.provenance.to_dict()}
-    text = json.dumps(config, indent=1)
     with whole_file(path / MODEL) as file:
         # the config travels inside the weights too: one uploaded file is enough
         save_file(_plain(model.state_dict()), file, metadata={"format": "pt", "config": json.dumps(config)})
     with whole_file(path / CONFIG) as file:
-        file.write_text(text)
+        file.write_text(json.dumps(config, indent=1))
     if not resumable:
         (path / STATE).unlink(missing_ok=True)
     elif isinstance(run, NextFrame):
@@ -337,10 +329,6 @@ def _checked(config: Any, name: str) -> tuple[dict[str, Any], Provenance | None]
 # --- the Hub's way in and out is the same -------------------------------------------------------------------------------
 
 
-def _save_pretrained(self: NextFrame, save_directory: Path) -> None:
-    save(save_directory, self)
-
-
 def _from_pretrained(cls: type[NextFrame], *, model_id: str, map_location: str = "cpu", **how: Any) -> NextFrame:
     """A checkpoint as load checks it, but ready to be trained further, as others on the Hub are."""
     from huggingface_hub import hf_hub_download
@@ -353,5 +341,5 @@ def _from_pretrained(cls: type[NextFrame], *, model_id: str, map_location: str =
 
 # set from here, as a network can't know the file that its weights come in; the mixin's own would write what a network
 # was made with before it was trained, and open pickles
-NextFrame._save_pretrained = _save_pretrained  # type: ignore[assignment, method-assign]
+NextFrame._save_pretrained = lambda model, folder: save(folder, model)  # type: ignore
 NextFrame._from_pretrained = classmethod(_from_pretrained)  # type: ignore[assignment]

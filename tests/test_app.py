@@ -31,10 +31,9 @@ from roadtrip.ui import (
     training,
 )
 from roadtrip.ui.library import ROAD, shipped_names
-from roadtrip.ui.messages import escape_markdown
 from roadtrip.ui.session import MAX_MODELS, Session, restore_session
 from roadtrip.ui.starts import film_for
-from roadtrip.ui.tab import Field, Tab, whole_number
+from roadtrip.ui.tab import Field, Tab, escape_markdown, whole_number
 
 
 @pytest.fixture

@@ -77,8 +77,8 @@ def test_opens_on_a_result(page, served):
 def test_what_is_chosen_while_the_page_still_opens_stays(browser, served, monkeypatch):
     from roadtrip.ui import starts
 
-    held, computed = threading.Event(), starts._start_range
-    monkeypatch.setattr(starts, "_start_range", lambda *asked: (held.wait(60), computed(*asked))[1])
+    held, computed = threading.Event(), starts.offered_starts
+    monkeypatch.setattr(starts, "offered_starts", lambda *asked: (held.wait(60), computed(*asked))[1])
     page = browser.new_page()
     page.goto(served)
     page.get_by_role("button", name="LSTM vs v2").click()

@@ -123,7 +123,7 @@ HOSTILE = [
     ("film.fingerprint", "../../x"), ("film.fingerprint", "ab" * 32 + "\n"), ("film.fingerprint", "AB" * 32),
     ("film.fingerprint", "ab"), ("film.fingerprint", "ab" * 10**5), ("film.fingerprint", None),
     ("film.fingerprint", "٣" * 64),
-    ("film.gap", 0), ("film.gap", 1.5), ("film.gap", True), ("film.gap", "1"), ("film.gap", 10**30),
+    ("film.gap", 0), ("film.gap", 1.5), ("film.gap", True), ("film.gap", "1"), ("film.gap", 10**30), ("film.fps", 10**400),
     ("film.fps", 0), ("film.fps", float("inf")), ("film.fps", float("nan")), ("film.fps", "25"), ("film.fps", True),
     ("film.frames", -1), ("film.frames", 1e3), ("film.drive_ids", "cd" * 32), ("film.drive_ids", ["../x"]),
     ("film.drive_ids", [None]), ("film.drive_ids", ["cd" * 32] * 20000), ("film.extra", 1), ("extra", 1),

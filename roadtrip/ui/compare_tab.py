@@ -17,11 +17,10 @@ from ..rollout import rollout
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .library import ROAD, ROADS, opening_model, shipped_names
-from .messages import escape_markdown, two_decimals, user_errors
 from .player import chart, chart_value, note, player, player_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
-from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
+from .tab import QUIET, VIEW, Event, Field, Tab, escape_markdown, two_decimals, user_errors, whole_number
 
 WINDOW = verdict_window(HORIZON)
 PLAYER = "rt-compare-player"

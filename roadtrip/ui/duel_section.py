@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,32 +12,26 @@ from ..errors import RoadtripError
 from ..recipes import RECIPES
 from ..train import PREVIEW_FRAMES
 from .charts import duel_curves
-from .messages import number
 from .player import chart, chart_value, note, player, player_value
-from .session import Session
+from .session import Session, Training
 from .starts import real_frames
-from .training import KEPT, Training, new_training, on_start, on_stop, snapshots, train_live
+from .tab import number
+from .training import KEPT, learn, live, new_training, on_start, on_stop
 
 MAX_STEPS = 2000
 
 
-def run(session: Session, film_name: str, one: str, other: str, steps: float, seed: float) -> Iterator[tuple[Any, ...]]:
-    """Yields (status, chart, player); both models are in the session from their first snapshots on."""
-    yield from train_live(session, _views(session, film_name, (one, other), steps, seed), 2)
-
-
-def _views(
-    session: Session, film_name: str, names: tuple[str, str], steps: float, seed: float
+@partial(live, others=2)
+def run(
+    session: Session, film_name: str, one: str, other: str, steps: float, seed: float
 ) -> Generator[tuple[Any, ...]]:
+    """Yields (status, chart, player); both models are in the session from their first snapshots on."""
+    names = one, other
     if len({*names}) < 2 or not {*names} <= RECIPES.keys():
         raise RoadtripError("Choose two different versions.")
     steps = max(1, min(MAX_STEPS, round(number(steps, "how many steps to train"))))
     both = [new_training(session, film_name, "", RECIPES[name], seed) for name in names]
-    plans = [(t.recipe, t.film, t.seed, None) for t in both]
-    with closing(snapshots(plans, None, steps)) as stream:  # type: ignore[type-var, arg-type]
-        for i, snapshot in stream:
-            both[i].take(session, snapshot)
-            yield duel_view(both)
+    yield from learn(session, both, partial(duel_view, both), None, steps)
 
 
 def duel_view(both: list[Training]) -> tuple[Any, ...]:
@@ -59,9 +53,8 @@ def duel_view(both: list[Training]) -> tuple[Any, ...]:
 def build(session: gr.State, film: gr.Dropdown) -> list[Any]:
     """The events after which there are new models."""
     gr.Markdown(
-        "## Run it yourself\nBoth versions are trained here and now, in turns, on the film chosen above: the same seed, so "
-        "the same first weights and the same clips, and as many steps each. A minute shows where they part, not where "
-        "they end."
+        "## Run it yourself\nBoth versions are trained in turns on the film chosen above, from the same first weights "
+        "and on the same clips. A minute shows where they part, not where they end."
     )
     with gr.Row():
         one = gr.Dropdown(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -12,38 +12,30 @@ from ..errors import RoadtripError
 from ..evaluation import HELD_OUT
 from ..film import evenly_spaced
 from ..frames import sheet
-from .compute import on_compute_thread
+from .compute import computed
 from .library import ROAD, ROADS, open_upload
-from .messages import escape_markdown, user_errors
 from .session import Session
-from .tab import QUIET, Event
+from .tab import QUIET, Event, escape_markdown, user_errors
 
 COLUMNS, ON_SHEET = 8, 16  # of the contact sheet
 
 
+@user_errors()
+@computed
 def update_view(session: Session, name: str, gap: str) -> tuple[str, str]:
     """(what the film is, pictures of it and of its gap). What is wrong with a gap is said there, while it is typed."""
-    with user_errors():
-        return on_compute_thread(_update_view, session, name, gap)
-
-
-def _update_view(session: Session, name: str, gap: str) -> tuple[str, str]:
     session.film(name)  # first: that it has gone is no fault of the gap
     try:
         film = session.film(name, gap)
     except RoadtripError as error:
         return escape_markdown(str(error)), ""
-    starts = film.starts(3, "train", HELD_OUT)
+    about, starts = escape_markdown(film.describe().sentence()), film.starts(3, "train", HELD_OUT)
     if not len(starts):
-        return f"{escape_markdown(film.describe().sentence())} No three frames in a row are that far apart.", ""
+        return f"{about} No three frames in a row are that far apart.", ""
     three = film.clips(starts[len(starts) // 2].view(1), 3)[0]
     all_of_it = film.frames[evenly_spaced(film.starts(1, "all"), ON_SHEET)]
-    return escape_markdown(film.describe().sentence()), "".join(
-        [
-            _picture(three, 3, "f1 f2 f3, three frames one gap apart: from the first two, the third is predicted"),
-            _picture(all_of_it, COLUMNS, "the whole film, from beginning to end"),
-        ]
-    )
+    pictures = _picture(three, 3, "f1 f2 f3, three frames one gap apart: from the first two, the third is predicted")
+    return about, pictures + _picture(all_of_it, COLUMNS, "the whole film, from beginning to end")
 
 
 def _picture(frames: Any, columns: int, said: str) -> str:
@@ -68,14 +60,8 @@ def upload(
         return gr.update(choices=session.film_names(), value=film.name), *update_view(session, film.name, gap)
 
 
-class Section(NamedTuple):
-    film: gr.Dropdown
-    gap: gr.Textbox
-    draw: Event
-    uploaded: Any  # the event after which there is a new film
-
-
-def build(session: gr.State) -> Section:
+def build(session: gr.State) -> tuple[gr.Dropdown, gr.Textbox, Event, Any]:
+    """(film, gap, the event that draws them, the event after which there is a new film)."""
     film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="A road rendered on the spot, or your own.")
     with gr.Accordion("Your own film", open=False):
         files = gr.File(
@@ -97,4 +83,4 @@ def build(session: gr.State) -> Section:
     film.input(lambda: "", None, gap, **QUIET).then(**draw)
     gap.input(**draw, trigger_mode="always_last")
     uploaded = use.click(upload, [session, files, gap], [film, about, pictures], api_name="upload")
-    return Section(film, gap, draw, uploaded)
+    return film, gap, draw, uploaded

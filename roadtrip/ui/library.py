@@ -13,13 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..checkpoint import MODEL, load
-from ..decode import Footage, read_footage
+from ..decode import read_footage
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
 from ..recipes import RECIPES
 from ..sources import film_from_footage, open_film
-from .compute import on_compute_thread
+from .compute import computed, on_compute_thread
 
 ROAD = "the rendered road"
 # as the menus call them → as open_film does; the shipped models were trained on the first
@@ -44,13 +44,11 @@ def opening_model(wanted: str, place: int = 0) -> str | None:
     return wanted if wanted in names else names[min(place, len(names) - 1)] if names else None
 
 
-@lru_cache(maxsize=16)
-def _shipped(folder: str) -> NextFrame:
-    return load(folder)
+_shipped = computed(lru_cache(maxsize=16)(load))
 
 
 def shipped(name: str) -> NextFrame:
-    return on_compute_thread(_shipped, str(checkpoints() / name))
+    return _shipped(checkpoints() / name)
 
 
 @lru_cache(maxsize=2 * len(ROADS))
@@ -67,21 +65,18 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
     """A visitor's files as a film: stills, one zip or one video."""
     if not files:
         raise RoadtripError("Choose stills, a zip of stills or a video first.")
-    # reading takes long and no torch, so that others can compute meanwhile
-    if len(files) == 1 and Path(files[0]).suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
-        name, footage = Path(files[0]).stem, read_footage(Path(files[0]), SIZE, report)
-        return on_compute_thread(_as_film, footage, name, gap)
+    path = Path(files[0])
     with tempfile.TemporaryDirectory() as home:
-        folder = Path(home) / "your stills"  # what the film, and an error about it, will be called
-        folder.mkdir()
-        for file in files:
-            target, twins = folder / Path(file).name, 1
-            while target.exists():  # two folders may each have a 1.jpg
-                twins += 1
-                target = folder / f"{Path(file).stem} ({twins}){Path(file).suffix}"
-            target.symlink_to(Path(file).resolve())
-        return on_compute_thread(_as_film, read_footage(folder, SIZE, report), folder.name, gap)
-
-
-def _as_film(footage: Footage, name: str, gap: str) -> Film:
-    return open_film(film_from_footage(footage, name), SIZE, (gap or "").strip() or None)
+        if len(files) > 1 or path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"):
+            path = Path(home) / "your stills"  # what the film, and an error about it, will be called
+            path.mkdir()
+            for file in map(Path, files):
+                target, twins = path / file.name, 1
+                while target.exists():  # two folders may each have a 1.jpg
+                    twins += 1
+                    target = path / f"{file.stem} ({twins}){file.suffix}"
+                target.symlink_to(file.resolve())
+        # reading takes long and no torch, so that others can compute meanwhile
+        footage = read_footage(path, SIZE, report)
+    chosen = (gap or "").strip() or None
+    return on_compute_thread(lambda: open_film(film_from_footage(footage, path.stem), SIZE, chosen))

@@ -13,7 +13,6 @@ from typing import Any
 
 import gradio as gr
 
-from ..errors import RoadtripError
 from . import compare_tab, scrub_tab, train_tab
 from .player import plotly_folder
 from .session import Session, restore_session
@@ -100,7 +99,7 @@ def from_link(field: Field, session: Session, asked: dict[str, str]) -> Any:
     if field.choices:
         choices = field.choices(session)
         return gr.update(choices=choices, value=text) if text in choices else gr.update(choices=choices)
-    with contextlib.suppress(ValueError, RoadtripError):
+    with contextlib.suppress(ValueError):  # a RoadtripError is one, too
         if text is not None:
             return field.parse(text)
     return gr.skip()

@@ -14,9 +14,8 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..recipes import RECIPES, Recipe, parse_values
 from .diagram import diagram
-from .messages import escape_markdown, user_errors
 from .player import note
-from .tab import QUIET, Event
+from .tab import QUIET, Event, escape_markdown, user_errors
 
 STORY = {
     "v1": "g3 from f1 and f2, L1 loss. Learns fast, blurs when it drives on.",

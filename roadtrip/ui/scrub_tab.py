@@ -22,11 +22,10 @@ from ..rollout import rollout
 from .charts import NAMES, error_curves
 from .compute import on_compute_thread
 from .library import ROAD, ROADS, opening_model, shipped_names
-from .messages import escape_markdown, number, two_decimals, user_errors
 from .player import chart, chart_value, download, note, player, player_value, strip, strip_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
-from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
+from .tab import QUIET, VIEW, Event, Field, Tab, escape_markdown, number, two_decimals, user_errors, whole_number
 
 MAX_HORIZON = 256
 PLAYER = "rt-scrub-player"

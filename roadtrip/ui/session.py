@@ -12,20 +12,70 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
+from ..recipes import Recipe
+from ..train import Progress
 from .compute import T, on_compute_thread
 from .library import ROADS, checkpoints, rendered_road, shipped, shipped_names
-
-if TYPE_CHECKING:
-    from .training import Training
 
 MAX_MODELS, MAX_FILMS = 6, 2  # of one visitor; the newest are kept
 MAX_SESSIONS = 32
 MAX_SESSION_BYTES, MAX_BYTES = 2**30, 2 * 2**30  # of one visitor and of all; a film of 16,000 stills is 440 MB
+
+
+@dataclass
+class Snapshot:
+    """Where a training stands from time to time; plain enough to come back from another process."""
+
+    step: int
+    steps: int | None
+    losses: dict[str, float]
+    speed: float
+    left: float | None
+    model: NextFrame
+    preview: Tensor | None
+    psnr: dict[str, list[float]] | None
+    start: int
+    progress: Progress | None  # to go on from; not from another process
+
+
+@dataclass
+class Training:
+    """A run that a visitor started, and where it stands. name: what its model is called in the session; errors: PSNR in
+    dB by method, whenever there was a preview."""
+
+    title: str
+    yours: str
+    recipe: Recipe
+    film: Film
+    seed: int
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    errors: list[tuple[int, dict[str, list[float]]]] = field(default_factory=list)
+    name: str | None = None
+    latest: Snapshot | None = None
+    preview: Tensor | None = None  # the latest there was
+    preview_start: int = 0
+    preview_step: int = 0
+
+    def take(self, session: Session, snapshot: Snapshot) -> None:
+        """Keeps what a snapshot brought: its model in the session, under a name that says how far it is."""
+        name = f"{self.title}, {snapshot.step} steps {self.yours}"
+        session.models.pop(self.name or "", None)  # what it was called when it had fewer steps
+        session.add_model(name, snapshot.model)
+        session.newest, session.trained, session.learned = name, snapshot.model, True
+        self.name, self.latest = name, snapshot
+        for key, value in snapshot.losses.items():
+            self.curves.setdefault(key, []).append((snapshot.step, value))
+        if snapshot.psnr:
+            self.errors.append((snapshot.step, snapshot.psnr))
+        if snapshot.preview is not None:
+            self.preview, self.preview_start, self.preview_step = snapshot.preview, snapshot.start, snapshot.step
 
 
 @dataclass
@@ -74,12 +124,6 @@ class Session:
         self.models[name] = model
         self._drop_oldest(model)
 
-    def add_trained(self, name: str, model: NextFrame, instead_of: str | None = None) -> None:
-        """The model of a training here. instead_of: what the same run was called when it had fewer steps."""
-        self.models.pop(instead_of or "", None)
-        self.add_model(name, model)
-        self.newest, self.trained, self.learned = name, model, True
-
     def bytes(self) -> int:
         """Memory of the films, the models, and what Resume needs: the network that goes on learning, its EMA and two
         moments of Adam."""
@@ -88,7 +132,8 @@ class Session:
             models.append(self.trained)
         if self.unfinished and self.unfinished.latest and self.unfinished.latest.progress:
             models += [self.unfinished.latest.model] * 4
-        return sum(film.frames.nbytes for film in list(self.films.values())) + sum(map(_bytes, models))
+        weights = sum(t.nbytes for model in models for t in model.state_dict().values())
+        return weights + sum(film.frames.nbytes for film in list(self.films.values()))
 
     def download_dir(self) -> Path:
         if self._download_dir is None:
@@ -103,10 +148,6 @@ class Session:
                     del shelf[name]
 
 
-def _bytes(model: NextFrame) -> int:
-    return sum(t.nbytes for t in model.state_dict().values())
-
-
 _sessions: dict[str, Session] = {}  # by the secret that its browser keeps, the latest visitor last
 _lock = threading.Lock()
 
@@ -118,8 +159,8 @@ def restore_session(session: Session, secret: str | None) -> tuple[Session, str]
         secret = secret if secret in _sessions else secrets.token_urlsafe(16)
         session = _sessions.pop(secret, session)
         _sessions[secret] = session
-        while len(_sessions) > MAX_SESSIONS or (
-            len(_sessions) > 1 and sum(s.bytes() for s in _sessions.values()) > MAX_BYTES
+        while len(_sessions) > 1 and (
+            len(_sessions) > MAX_SESSIONS or sum(s.bytes() for s in _sessions.values()) > MAX_BYTES
         ):
             _sessions.pop(next(iter(_sessions)))
     return session, secret

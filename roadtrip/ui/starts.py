@@ -11,10 +11,10 @@ from torch import Tensor
 from ..evaluation import HORIZON
 from ..film import Film
 from ..model import NextFrame
-from .compute import on_compute_thread
+from .compute import computed
 from .library import ROADS, SIZE, rendered_road
-from .messages import escape_markdown, number, user_errors
 from .session import Session
+from .tab import escape_markdown, number, user_errors
 
 
 def film_for(session: Session, name: str, model: NextFrame) -> Film:
@@ -50,14 +50,11 @@ def nearest_start(starts: Tensor, start: float | None) -> int:
     return int(starts[(starts - round(number(start, "a start frame"))).abs().argmin()])
 
 
+@user_errors()
+@computed
 def start_range(session: Session, film_name: str, *names: str, start: float | None = None) -> dict[str, Any]:
     """The slider over the starts of these models on this film. `start` stays if it is in range, else a first one is
     chosen."""
-    with user_errors():
-        return on_compute_thread(_start_range, session, film_name, names, start)
-
-
-def _start_range(session: Session, film_name: str, names: tuple[str, ...], start: float | None) -> Any:
     models = [session.model(name) for name in names]
     film = film_for(session, film_name, models[0])
     starts = offered_starts(film, models)

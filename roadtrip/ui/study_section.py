@@ -16,10 +16,9 @@ from ..study import SIZE, STEPS, Row, is_model_of, read_results
 from ..study.analysis import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
 from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
 from .library import checkpoints, shipped, shipped_names
-from .messages import escape_markdown, user_errors
 from .player import chart, chart_value, note
 from .starts import recipe_of
-from .tab import QUIET, Event
+from .tab import QUIET, Event, escape_markdown, user_errors
 
 
 @lru_cache(maxsize=1)

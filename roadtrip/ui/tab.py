@@ -1,10 +1,21 @@
-"""What a tab tells the page: its values in the address, and its first events. Independent of what the tab shows."""
+"""What every tab is built with: its value for the page, how its events are queued, errors and texts safe to show.
+
+Independent of what the tab shows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import html
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import gradio as gr
+
+from ..errors import RoadtripError
 from .session import Session
 
 Event = dict[str, Any]  # what gradio listens with: fn, inputs, outputs, and how it is queued
@@ -42,3 +53,38 @@ def whole_number(text: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 11 and low <= int(text) <= high):
         raise ValueError(text)
     return int(text)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Shows a RoadtripError in the page as its sentence; any other error as our fault, with its details in the log only."""
+    try:
+        yield
+    except gr.Error:
+        raise
+    except RoadtripError as error:
+        raise ui_error(str(error)) from None
+    except Exception:
+        logging.getLogger("roadtrip").exception("unexpected")
+        raise ui_error("Something went wrong on our side; try again, or with other settings.") from None
+
+
+def ui_error(sentence: str) -> gr.Error:
+    """A sentence as a gr.Error, which is shown as HTML; the sentence may hold the name of an uploaded file."""
+    return gr.Error(html.escape(sentence, quote=False), print_exception=False)
+
+
+def number(value: float | None, what: str) -> float:
+    """The number in a field; raises RoadtripError where the field is empty."""
+    if value is None or not math.isfinite(value):
+        raise RoadtripError(f"A field is empty: fill in {what}.")
+    return float(value)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is: names of films come from uploaded files."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~$])", r"\\\1", text)
+
+
+def two_decimals(value: float | None, undefined: str = "–") -> str:
+    return undefined if value is None else f"{value:.2f}"

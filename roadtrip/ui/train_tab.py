@@ -5,67 +5,55 @@ How a training runs is in training.py; this file shows one. Independent of the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from ..errors import RoadtripError
 from ..evaluation import HORIZONS, compare_to_baselines
-from ..recipes import RECIPES, parse_values
+from ..recipes import find_recipe, parse_values
 from ..reproduce import write_zip
 from ..train import PREVIEW_FRAMES
 from . import film_section, recipe_section
 from .charts import NAMES, learning_curves, loss_curves
-from .compute import on_compute_thread
+from .compute import computed, on_compute_thread
 from .library import ROAD
-from .messages import escape_markdown, number, user_errors
 from .player import chart, chart_value, download, note, player, player_value
 from .recipe_section import recipe_of_choice
-from .session import Session
+from .session import Session, Training
 from .starts import real_frames
-from .tab import QUIET, Field, Tab, whole_number
-from .training import KEPT, Training, new_training, on_start, on_stop, snapshots, train_live
+from .tab import QUIET, Field, Tab, escape_markdown, number, user_errors, whole_number
+from .training import KEPT, learn, live, new_training, on_start, on_stop
 
 MAX_SECONDS, MAX_SEED = 1800, 2**31 - 1
 IDLE = "Nothing is training."
 
 
+@partial(live, others=4)
 def run(
     session: Session, film_name: str, gap: str, recipe_name: str, changes: str, seconds: float, seed: float
-) -> Iterator[tuple[Any, ...]]:
+) -> Generator[tuple[Any, ...]]:
     """Yields (status, losses, errors, what the errors say, player); the model is in the session from the first snapshot
     on, whenever this is closed."""
-
-    def begin() -> Training:
-        return new_training(session, film_name, gap, recipe_of_choice(recipe_name, changes), seed)
-
-    yield from train_live(session, _views(session, begin, seconds), 4)
+    training = new_training(session, film_name, gap, recipe_of_choice(recipe_name, changes), seed)
+    yield from _go_on(session, training, seconds)
 
 
-def resume(session: Session, seconds: float) -> Iterator[tuple[Any, ...]]:
+@partial(live, others=4)
+def resume(session: Session, seconds: float) -> Generator[tuple[Any, ...]]:
     """Goes on with the run that was trained last, for `seconds` more; yields what `run` does."""
-
-    def begin() -> Training:
-        last = session.unfinished
-        if last is None or last.latest is None or last.latest.progress is None:
-            raise RoadtripError("There is no run to resume here; start one first.")
-        return last
-
-    yield from train_live(session, _views(session, begin, seconds), 4)
+    last = session.unfinished
+    if last is None or last.latest is None or last.latest.progress is None:
+        raise RoadtripError("There is no run to resume here; start one first.")
+    yield from _go_on(session, last, seconds)
 
 
-def _views(session: Session, begin: Callable[[], Training], seconds: float) -> Generator[tuple[Any, ...]]:
+def _go_on(session: Session, training: Training, seconds: float) -> Generator[tuple[Any, ...]]:
     seconds = min(number(seconds, "how many seconds to train"), MAX_SECONDS)
-    session.unfinished = training = begin()
-    progress = training.latest.progress if training.latest else None
-    plan = training.recipe, training.film, training.seed, progress
-    with closing(snapshots([plan], seconds, None)) as stream:  # type: ignore[type-var]
-        for _, snapshot in stream:
-            training.take(session, snapshot)
-            yield training_view(training)
+    session.unfinished = training
+    yield from learn(session, [training], partial(training_view, training), seconds, None)
 
 
 def training_view(training: Training, everything: bool = False) -> tuple[Any, ...]:
@@ -119,18 +107,15 @@ def reset(session: Session) -> tuple[Any, ...]:
     return IDLE, None, None, "", None
 
 
+@user_errors()
+@computed
 def package(session: Session) -> str:
     """What was trained last as one zip: the checkpoint, its losses, and a script that trains it again."""
-    with user_errors():
-        return str(on_compute_thread(_package, session))
-
-
-def _package(session: Session) -> Path:
     model, last = session.trained, session.unfinished
     if model is None:
         raise RoadtripError("There is nothing to download yet; train a recipe first.")
     curves = last.curves if last and last.latest and last.latest.model is model else None
-    return write_zip(session.download_dir(), model, curves)
+    return str(write_zip(session.download_dir(), model, curves))
 
 
 def warm_up() -> None:
@@ -140,10 +125,8 @@ def warm_up() -> None:
 
 
 def recipe_name(text: str) -> str:
-    """Raises ValueError for what is not one of the recipes."""
-    if text not in RECIPES:
-        raise ValueError(text)
-    return text
+    """Raises RoadtripError for what is not one of the recipes."""
+    return find_recipe(text).name
 
 
 def changes_of(text: str) -> str:
@@ -155,17 +138,15 @@ def changes_of(text: str) -> str:
 def build(session: gr.State) -> Tab:
     gr.Markdown(
         "## Watch one learn\n"
-        "The post came to its question in three steps. **v1** predicts the next frame from two and learns from how far "
-        "off it was. In a rollout it has to continue from its own predictions, which it never saw in training, and "
-        "blurs. **v2** predicts one frame more, from its own first prediction, so that it learns to get back on track. "
-        "**v3** adds a discriminator that tells real frames from generated ones.\n\n"
-        "Choose film and a version and watch it learn. The film's last fifth is held out: the rollout starts there, on "
-        "road the network has never seen. *Teacher forcing* is the post's word for v2's second step on its own output; "
-        "in the literature it is feeding the real previous frame, which is what v1 does."
+        "The post came to its question in three steps. **v1** predicts the next frame from two; in a rollout it has to "
+        "continue from its own predictions, which it never saw in training, and blurs. **v2** predicts one frame more, "
+        "from its own first, so that it learns to get back on track. **v3** adds a discriminator. *Teacher forcing* is "
+        "the post's word for v2's second step; in the literature it is feeding the real previous frame, as v1 does.\n\n"
+        "The film's last fifth is held out: the rollout starts there, on road the network has never seen."
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            film = film_section.build(session)
+            film, gap, draw, uploaded = film_section.build(session)
             recipe = recipe_section.build(MAX_SECONDS, MAX_SEED)
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
@@ -195,7 +176,7 @@ def build(session: gr.State) -> Tab:
                 "What you get: a zip with the checkpoint, its losses as a table, and a script that trains the same again."
             )
     others = [losses, errors, words, show]
-    asked = [session, film.film, film.gap, recipe.name, recipe.changes, recipe.seconds, recipe.seed]
+    asked = [session, film, gap, recipe.name, recipe.changes, recipe.seconds, recipe.seed]
     training = on_start(start, status, run, asked, others, "train")
     resuming = on_start(again, status, resume, [session, recipe.seconds], others, "resume")
     stopping = on_stop(stop, session, status, [training, resuming])
@@ -204,14 +185,14 @@ def build(session: gr.State) -> Tab:
     )
     return Tab(
         address=[
-            Field("film", film.film, choices=Session.film_names),
+            Field("film", film, choices=Session.film_names),
             Field("recipe", recipe.name, recipe_name),
             Field("changes", recipe.changes, changes_of),
             Field("seconds", recipe.seconds, lambda text: whole_number(text, 1, MAX_SECONDS)),
             Field("seed", recipe.seed, lambda text: whole_number(text, 0, MAX_SEED)),
         ],
         restore=[recipe.fill, QUIET | {"fn": restored_view, "inputs": session, "outputs": [status, *others]}],
-        first=[film.draw],
-        changes=[training, resuming, stopping, clearing, film.uploaded],
+        first=[draw],
+        changes=[training, resuming, stopping, clearing, uploaded],
         warm_up=warm_up,
     )

@@ -7,76 +7,26 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from functools import wraps
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from ..errors import RoadtripError
 from ..film import Film
-from ..model import NextFrame
 from ..recipes import Recipe
 from ..train import Progress, train
 from .compute import ZERO_GPU, gpu, interleave
 from .library import ROAD
-from .messages import escape_markdown, number, user_errors
-from .session import Session
-from .tab import QUIET
+from .session import Session, Snapshot, Training
+from .tab import QUIET, escape_markdown, number, user_errors
 
 READY = "Getting ready …"
 WAITING = "Waiting: another training is running on this server, and there is one at a time."
 KEPT = "in the menus of the other tabs"
 training_now: set[object] = set()  # trainings on this server; there is one at a time, the others wait
-
-
-@dataclass
-class Training:
-    """A run that a visitor started, and where it stands. name: what its model is called in the session; errors: PSNR in
-    dB by method, whenever there was a preview."""
-
-    title: str
-    yours: str
-    recipe: Recipe
-    film: Film
-    seed: int
-    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    errors: list[tuple[int, dict[str, list[float]]]] = field(default_factory=list)
-    name: str | None = None
-    latest: Snapshot | None = None
-    preview: Tensor | None = None  # the latest there was
-    preview_start: int = 0
-    preview_step: int = 0
-
-    def take(self, session: Session, snapshot: Snapshot) -> None:
-        """Keeps what a snapshot brought: its model in the session, under a name that says how far it is."""
-        name = f"{self.title}, {snapshot.step} steps {self.yours}"
-        session.add_trained(name, snapshot.model, instead_of=self.name)
-        self.name, self.latest = name, snapshot
-        for key, value in snapshot.losses.items():
-            self.curves.setdefault(key, []).append((snapshot.step, value))
-        if snapshot.psnr:
-            self.errors.append((snapshot.step, snapshot.psnr))
-        if snapshot.preview is not None:
-            self.preview, self.preview_start, self.preview_step = snapshot.preview, snapshot.start, snapshot.step
-
-
-@dataclass
-class Snapshot:
-    """Where a training stands from time to time; plain enough to come back from another process."""
-
-    step: int
-    steps: int | None
-    losses: dict[str, float]
-    speed: float
-    left: float | None
-    model: NextFrame
-    preview: Tensor | None
-    psnr: dict[str, list[float]] | None
-    start: int
-    progress: Progress | None  # to go on from; not from another process
 
 
 Plan = tuple[Recipe, Film, int, Progress | None]  # recipe, film, seed, what to go on from
@@ -86,12 +36,10 @@ Plan = tuple[Recipe, Film, int, Progress | None]  # recipe, film, seed, what to 
 def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Snapshot]]:
     """(which plan, Snapshot) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each."""
     with ExitStack() as open_streams:
-        streams = {
-            i: open_streams.enter_context(
-                closing(train(recipe, film, seconds=seconds, steps=steps, seed=seed, resume=resume))  # type: ignore[type-var]
-            )
-            for i, (recipe, film, seed, resume) in enumerate(plans)
-        }
+        streams = {}
+        for i, (recipe, film, seed, resume) in enumerate(plans):
+            stream = train(recipe, film, seconds=seconds, steps=steps, seed=seed, resume=resume)
+            streams[i] = open_streams.enter_context(closing(stream))  # type: ignore[type-var]
         while streams:
             for i, stream in list(streams.items()):
                 p = next(stream, None)
@@ -102,8 +50,7 @@ def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> It
                 model = copy.deepcopy(p.model).cpu().requires_grad_(False)
                 so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
                 # a borrowed GPU lends another process, and only what is yielded comes back from there
-                resume_from = None if ZERO_GPU else p
-                yield i, Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, resume_from)
+                yield i, Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, None if ZERO_GPU else p)
 
 
 def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
@@ -116,30 +63,38 @@ def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, see
     return Training(", ".join([recipe.name, *where, f"seed {seed}"]), yours, recipe, film, seed)
 
 
-def train_live(session: Session, views: Generator[tuple[Any, ...]], others: int) -> Iterator[tuple[Any, ...]]:
-    """Yields (status, *others) as a training goes on: first that it gets ready, then each of `views`, whose computations
-    alternate with those of other visitors. A user's error stays on the page as the status."""
-    unchanged = (gr.skip(),) * others
-    with training_slot(session), user_errors():
-        try:
-            yield READY, *unchanged
-            yield from interleave(views)
-        except RoadtripError as error:
-            yield escape_markdown(str(error)), *unchanged
-            raise
+def learn(
+    session: Session, trainings: list[Training], view: Callable[[], Any], seconds: float | None, steps: int | None
+) -> Generator[Any]:
+    """Trains for `seconds`, or to `steps` steps each, in turns. Yields view() whenever the session has kept a snapshot."""
+    plans = [(t.recipe, t.film, t.seed, t.latest.progress if t.latest else None) for t in trainings]
+    with closing(snapshots(plans, seconds, steps)) as stream:  # type: ignore[type-var]
+        for i, snapshot in stream:
+            trainings[i].take(session, snapshot)
+            yield view()
 
 
-@contextmanager
-def training_slot(session: Session) -> Iterator[None]:
-    """While this server trains for a visitor."""
-    me = object()
-    training_now.add(me)
-    session.training, session.learned = True, False
-    try:
-        yield
-    finally:
-        training_now.discard(me)
-        session.training = False
+def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """Decorator of what yields (status, *others) as a training goes on: it says first that it gets ready, and computes
+    in turns with other visitors. A user's error stays on the page as the status."""
+
+    @wraps(views)
+    def shown(session: Session, *asked: Any) -> Iterator[tuple[Any, ...]]:
+        unchanged, me = (gr.skip(),) * others, object()
+        with user_errors():
+            training_now.add(me)
+            session.training, session.learned = True, False
+            try:
+                yield READY, *unchanged
+                yield from interleave(views(session, *asked))
+            except RoadtripError as error:
+                yield escape_markdown(str(error)), *unchanged
+                raise
+            finally:
+                training_now.discard(me)
+                session.training = False
+
+    return shown
 
 
 def queue_status() -> str:
@@ -160,9 +115,8 @@ def stop_status(session: Session, status: str) -> str:
 def on_start(button: gr.Button, status: Any, run: Any, inputs: list[Any], others: list[Any], api_name: str) -> Any:
     """The event in which a button trains. While others wait, gradio tells the place in the queue beside the status."""
     waiting = button.click(queue_status, None, status, queue=False, **QUIET)
-    how: dict[str, Any] = {"concurrency_id": "train", "concurrency_limit": 1}
-    how |= {"show_progress": "minimal", "show_progress_on": status}
-    return waiting.then(run, inputs, [status, *others], api_name=api_name, **how)
+    how: dict[str, Any] = {"concurrency_limit": 1, "show_progress": "minimal", "show_progress_on": status}
+    return waiting.then(run, inputs, [status, *others], api_name=api_name, concurrency_id="train", **how)
 
 
 def on_stop(button: gr.Button, session: gr.State, status: Any, trainings: list[Any]) -> Any:
