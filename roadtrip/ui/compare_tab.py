@@ -12,16 +12,26 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..evaluation import HORIZON, film_windows, verdict_window
 from ..frames import as_float
-from ..oscillation import MIN_WINDOW, Oscillation, RealFilm, distance_matrix, frame_distances, oscillation, spectrum
+from ..oscillation import (
+    COMPARED,
+    MIN_WINDOW,
+    Oscillation,
+    RealFilm,
+    as_row,
+    distance_matrix,
+    frame_distances,
+    oscillation,
+    spectrum,
+)
 from ..rollout import rollout
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
-from .library import ROAD, ROADS, opening_model, shipped_names
-from .messages import escape_markdown, two_decimals, user_errors
-from .player import chart, chart_value, note, player, player_value
+from .library import shipped_names
+from .messages import escape_markdown, two_decimals
+from .player import chart, chart_value, lossless_box, note, player, player_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
-from .tab import QUIET, VIEW, Event, Field, Tab, whole_number
+from .tab import QUIET, VIEW, Event, Tab, address_of, film_and_start, model_menu
 
 WINDOW = verdict_window(HORIZON)
 PLAYER = "rt-compare-player"
@@ -49,17 +59,11 @@ CHARTS = [  # in the order in which `update_view` gives them, and what is seen i
 ]
 
 
+@cached_view
 def update_view(
     session: Session, left: str, right: str, film_name: str, start: float, lossless: bool
 ) -> tuple[Any, ...]:
     """(the player's value, step sizes, distances, lag profiles, spectra, the verdicts in words)."""
-    with user_errors():
-        return cached_view(_update_view, session, left, right, film_name, start, lossless)
-
-
-def _update_view(
-    session: Session, left: str, right: str, film_name: str, start: float, lossless: bool
-) -> tuple[Any, ...]:
     models = {left: session.model(left), right: session.model(right)}
     if len(models) == 1:
         raise RoadtripError("Choose two different models to compare.")
@@ -73,19 +77,17 @@ def _update_view(
         f1, f2 = (films[name].frames[t] for t in (first, first + film.gap))
         rollouts[name] = rollout(model, f1, f2, HORIZON)[0].cpu()
     real = as_float(real_frames(film, first, HORIZON))
-    film_value = player_value(
-        rollouts | {"real": real}, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
-    )
+    key = f"{left} {right} {film_name} {first}"
+    film_value = player_value(rollouts | {"real": real}, key, lossless, autoplay=True)
     sizes = {n: (frame_distances(y, 1), frame_distances(y, 2)) for n, y in rollouts.items()}
     late = {name: y[-WINDOW:] for name, y in rollouts.items()}
     late_real = real[-WINDOW:] if len(real) >= MIN_WINDOW else None
     powers = {name: spectrum(y) for name, y in late.items()}
-    real_powers = None if late_real is None else spectrum(late_real)
     charts = [
         chart_value(step_sizes(sizes, recipes), PLAYER),
         chart_value(distances({name: distance_matrix(y) for name, y in rollouts.items()})),
     ]
-    rhythm = chart_value(spectra(powers, recipes, real_powers))
+    rhythm = chart_value(spectra(powers, recipes, None if late_real is None else spectrum(late_real)))
     notes = "".join(provenance_note(name, films[name], model, first) for name, model in models.items())
     notes += f"\n\n{study_section.study_note(models)}"
     try:
@@ -142,17 +144,13 @@ def in_words(found: dict[str, Oscillation], real: RealFilm) -> str:
     else:
         said = "**Both oscillate** from this start."
     each = ". ".join(f"{names[n]} {describe(o)}" for n, o in found.items())
-    rows: list[tuple[str, str, tuple[float | None, ...]]] = [
-        (
-            names[n],
-            f"**{o.verdict}**",
-            (o.return_ratio, o.nyquist_excess, o.step_ratio, o.two_mode_share, o.sharpness_ratio),
-        )
-        for n, o in found.items()
-    ]
-    rows.append(("real film", "", (real.return_ratio, real.nyquist_excess, 1.0, None, 1.0)))
-    lines = [f"| {name} | {verdict} | {' | '.join(map(two_decimals, values))} |" for name, verdict, values in rows]
-    table = "\n".join(["| | verdict | R | N | S | B | sharpness |", "|---|---|---|---|---|---|---|", *lines])
+    rows = [(names[n], f"**{o.verdict}**", as_row(o)) for n, o in found.items()]
+    medians = {"R": real.return_ratio, "N": real.nyquist_excess, "S": 1.0, "sharpness": 1.0}
+    head = ["", "verdict", *COMPARED]
+    lines = [head, ["---"] * len(head)]
+    for name, verdict, values in [*rows, ("real film", "", medians)]:
+        lines.append([name, verdict, *(two_decimals(values.get(letter)) for letter in COMPARED)])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
         f"{said} {each}. That is one start and one seed of each; read from the last {WINDOW} of {HORIZON} frames.\n\n"
         f"{table}\n\n"
@@ -176,25 +174,14 @@ def build(session: gr.State) -> Tab:
         elem_classes="rt-first",
     )
     with gr.Row():
-        how: dict[str, Any] = {"choices": shipped_names(), "info": "Pretrained, or trained by you.", "min_width": 230}
-        left = gr.Dropdown(value=opening_model("v3-pair"), label="First model", **how)
-        right = gr.Dropdown(value=opening_model("v3-single", 1), label="Second model", **how)
-        film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
-        start = gr.Slider(
-            0,
-            10**6,
-            0,
-            step=1,
-            label="Start frame",
-            info="First input frame, held out from both models.",
-            min_width=230,
-        )
+        left, right = model_menu("First model", "v3-pair"), model_menu("Second model", "v3-single", 1)
+        film, start = film_and_start()
     matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
     with gr.Row():
         buttons = [gr.Button(label, size="sm", min_width=120) for label, _, _ in matches]
     with gr.Row(equal_height=True):
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
-        lossless = gr.Checkbox(False, label="Lossless (PNG)", info="JPEG can hide or mimic artefacts.")
+        lossless = lossless_box()
     show = player(PLAYER)
     note(
         "What you see: both rollouts and the real film, frame-locked. Step with the arrow keys to see a flip; 1, 2, 3 "
@@ -229,12 +216,7 @@ def build(session: gr.State) -> Tab:
         event(start_range, [session, film, left, right], start, **QUIET | VIEW).then(**draw)
     right.input(keep_start, [session, film, left, right, start], start, **QUIET | VIEW).then(**draw)
     return Tab(
-        address=[
-            Field("left", left, choices=Session.model_names),
-            Field("right", right, choices=Session.model_names),
-            Field("film", film, choices=Session.film_names),
-            Field("start", start, lambda text: whole_number(text, 0, 10**9)),
-        ],
+        address=address_of({"left": left, "right": right}, film, start),
         first=[QUIET | VIEW | {"fn": open_view, "inputs": asked, "outputs": [start, *outputs]}],
         changes=changes,
     )

@@ -9,8 +9,11 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import wraps
 from importlib.util import find_spec
 from typing import Any, TypeVar
+
+from .messages import user_errors
 
 T = TypeVar("T")
 ZERO_GPU = find_spec("spaces") is not None  # a ZeroGPU Space, where a GPU is lent for the length of a call
@@ -26,6 +29,17 @@ def on_compute_thread(function: Callable[..., T], *arguments: Any) -> T:
     if ZERO_GPU or threading.current_thread().name.startswith("computing"):
         return function(*arguments)
     return _computing.submit(function, *arguments).result()
+
+
+def answer(function: Callable[..., T]) -> Callable[..., T]:
+    """Decorator of what the page asks for: computed `on_compute_thread`, and what is wrong said as `user_errors` does."""
+
+    @wraps(function)
+    def ask(*arguments: Any) -> T:
+        with user_errors():
+            return on_compute_thread(function, *arguments)
+
+    return ask
 
 
 def interleave(stream: Generator[T]) -> Iterator[T]:

@@ -10,14 +10,14 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
-from .compute import T, on_compute_thread
+from .compute import T, answer
 from .library import ROADS, checkpoints, rendered_road, shipped, shipped_names
 
 if TYPE_CHECKING:
@@ -125,14 +125,18 @@ def restore_session(session: Session, secret: str | None) -> tuple[Session, str]
     return session, secret
 
 
-@lru_cache(maxsize=8)
-def _cached_view(view: Callable[..., T], folder: str, choices: tuple[Any, ...]) -> T:
-    return view(Session(), *choices)
+def cached_view(view: Callable[..., T]) -> Callable[..., T]:
+    """Decorator of a view(session, *choices): an `answer` that is remembered for all visitors where nothing of this one's
+    own is chosen."""
 
+    @lru_cache(maxsize=4)
+    def shared(folder: str, choices: tuple[Any, ...]) -> T:
+        return view(Session(), *choices)
 
-def cached_view(view: Callable[..., T], session: Session, *choices: Any) -> T:
-    """view(session, *choices) on the compute thread, remembered for all visitors where nothing of this one's own is
-    chosen."""
-    if (session.models.keys() | session.films.keys()).intersection(choices):
-        return on_compute_thread(view, session, *choices)
-    return on_compute_thread(_cached_view, view, str(checkpoints()), choices)
+    @wraps(view)
+    def cached(session: Session, *choices: Any) -> T:
+        if (session.models.keys() | session.films.keys()).intersection(choices):
+            return view(session, *choices)
+        return shared(str(checkpoints()), choices)
+
+    return answer(cached)
