@@ -28,7 +28,7 @@ from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .library import shipped_names
 from .messages import escape_markdown, two_decimals
-from .player import chart, chart_value, lossless_box, note, player, player_value
+from .player import chart_value, lossless_box, note, noted_charts, player, player_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
 from .tab import QUIET, VIEW, Event, Tab, address_of, film_and_start, model_menu
@@ -47,16 +47,13 @@ MATCHES = [
     ("v1 vs v2", "v1", "v2"),
     ("LSTM vs v2", "lstm", "v2"),
 ]
-CHARTS = [  # in the order in which `update_view` gives them, and what is seen in each
-    (
-        "rt-sizes",
-        "D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before that. In a two-cycle "
-        "the dotted line lies near 0. A click moves the film there.",
-    ),
-    ("rt-matrix", "how far every frame is from every other. A two-cycle is a chessboard."),
-    ("rt-lags", "how far apart frames are that lie p apart, relative to neighbours. A two-cycle dips at 2, 4, 6, 8."),
-    ("rt-spectrum", "how much of the motion is at each frequency. A flip is a peak at the right end."),
-]
+CHARTS = {  # in the order in which `update_view` gives them, and what is seen in each
+    "rt-sizes": "D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before that. In a "
+    "two-cycle the dotted line lies near 0. A click moves the film there.",
+    "rt-matrix": "how far every frame is from every other. A two-cycle is a chessboard.",
+    "rt-lags": "how far apart frames are that lie p apart, relative to neighbours. A two-cycle dips at 2, 4, 6, 8.",
+    "rt-spectrum": "how much of the motion is at each frequency. A flip is a peak at the right end.",
+}
 
 
 @cached_view
@@ -164,13 +161,12 @@ def build(session: gr.State) -> Tab:
     gr.Markdown(
         "## Pair vs single-frame discriminator\n"
         "A network trained on distance alone blurs, since a blur is the safest prediction. A discriminator that tells "
-        "real frames from generated ones punishes blur. The post's discriminator saw *pairs*, g3 and g4 at once, and its "
-        "rollouts began to flip: this picture, that picture, this one again. With one that saw *single* frames the flip "
-        "was gone. Here are both, from the same two frames, beside the real road. *Where it flips* shows them trained on "
-        "frames from deep in their own rollouts too: there most pairs flip and single frames creep or come to rest. "
-        "*Pair, gradient between frames cut* is such a pair beside one whose second frame is kept, in training, from "
-        "shaping the first: it flips later. *Stays a road*, blurred and standing still, is v2 trained from deep in its "
-        "rollouts, with no discriminator.",
+        "real frames from generated ones punishes blur. The post's saw *pairs*, g3 and g4 at once, and its rollouts began "
+        "to flip: this picture, that picture, this one again. With one that saw *single* frames the flip was gone. Here "
+        "are both, from the same two frames, beside the real road. *Where it flips*: trained from deep in their own "
+        "rollouts too, most pairs flip, and single frames creep or come to rest. *Pair, gradient between frames cut*: "
+        "where the second frame can't shape the first in training, the flip comes later. *Stays a road*: v2 trained from "
+        "deep in its rollouts, without a discriminator, blurs and stands still.",
         elem_classes="rt-first",
     )
     with gr.Row():
@@ -193,20 +189,13 @@ def build(session: gr.State) -> Tab:
         "## Four ways to see a flip\nThe eye is easily fooled at six frames a second. Each of these shows a return to the "
         "frame before last, if there is one, in its own way."
     )
-    charts = []
-    for row in (CHARTS[:2], CHARTS[2:]):
-        with gr.Row():
-            for name, seen in row:
-                with gr.Column(min_width=320):
-                    charts.append(chart(name))
-                    note(f"What you see: {seen}")
+    charts = [*noted_charts([*CHARTS.items()][:2]), *noted_charts([*CHARTS.items()][2:])]
     study = study_section.build()
     changes = duel_section.build(session, film)
     asked, outputs = [session, left, right, film, start], [show, *charts, words]
     go.click(update_view, [*asked, lossless], outputs, api_name="compare", **VIEW)
     draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
-    for listen in (lossless.input, start.release):
-        listen(**draw)
+    gr.on([lossless.input, start.release], **draw)
     chosen = [left.input, film.input]
     if study:
         chosen.append(study.dots.click(study_section.pick, study.table, [*study.picked, left], **QUIET | VIEW).success)

@@ -16,15 +16,13 @@ from ..frames import to_bytes
 
 HERE = Path(__file__).parent
 COLUMNS = 8
-PLAYER = """<div class="rt-player" data-testid="player" data-frame="0" data-frames="0" tabindex="0" role="group"
+SPEEDS = "".join(f'<option value="{v}"{" selected" * (v == 1)}>{v}×</option>' for v in (0.1, 0.25, 0.5, 1, 2, 4))
+PLAYER = f"""<div class="rt-player" data-testid="player" data-frame="0" data-frames="0" tabindex="0" role="group"
  aria-label="Film player: space plays, arrows step, 1 2 3 show one view alone"><div class="rt-views"></div>
 <div class="rt-bar"><button type="button" aria-label="One frame back">◀</button>
 <button type="button" aria-label="Play">▶</button><button type="button" aria-label="One frame on">▶▏</button>
 <input type="range" min="0" max="0" value="0" step="1" data-testid="player-slider" aria-label="Frame">
-<span class="rt-label"></span>
-<select aria-label="Speed"><option value="0.1">0.1×</option><option value="0.25">0.25×</option>
-<option value="0.5">0.5×</option><option value="1" selected>1×</option><option value="2">2×</option>
-<option value="4">4×</option></select>
+<span class="rt-label"></span><select aria-label="Speed">{SPEEDS}</select>
 <select aria-label="At the end"><option>loop</option><option>ping-pong</option><option>once</option></select>
 <select aria-label="View"><option value="frames">side by side</option></select>
 <button type="button" aria-label="Save this frame" title="Save this frame">⤓</button></div></div>"""
@@ -80,6 +78,17 @@ def lossless_box() -> gr.Checkbox:
 def note(text: str, *classes: str) -> None:
     """Small print, which says what is seen."""
     gr.Markdown(text, elem_classes=["rt-note", *classes])
+
+
+def noted_charts(charts: list[tuple[str, str]]) -> list[gr.HTML]:
+    """Charts side by side, by (elem_id, what is seen in it)."""
+    drawn = []
+    with gr.Row():
+        for elem_id, seen in charts:
+            with gr.Column(min_width=320):
+                drawn.append(chart(elem_id))
+                note(f"What you see: {seen}")
+    return drawn
 
 
 def plotly_folder() -> Path:

@@ -186,8 +186,7 @@ def build(session: gr.State) -> Tab:
     draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
     draw_first: Event = QUIET | VIEW | {"fn": open_view, "inputs": asked, "outputs": [start, *outputs]}
     draw_strip: Event = QUIET | VIEW | {"fn": strip_of, "inputs": [session, model, film], "outputs": starts}
-    for listen in (lossless.input, start.release, horizon.release):
-        listen(**draw)
+    gr.on([lossless.input, start.release, horizon.release], **draw)
     taken = use.click(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
     for chosen in (model.input, film.input, taken.success):
         chosen(start_range, [session, film, model], start, **QUIET | VIEW).then(**draw).then(**draw_strip)

@@ -17,7 +17,7 @@ from ..study.analysis import SELECTION_SEEDS, Group, groups, is_published, measu
 from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
 from .library import checkpoints, shipped, shipped_names
 from .messages import escape_markdown, user_errors
-from .player import carried, chart, chart_value, note
+from .player import carried, chart, chart_value, note, noted_charts
 from .starts import recipe_of
 from .tab import QUIET, Event
 
@@ -156,15 +156,10 @@ def build() -> Section | None:
         "where that is shipped. `docs/findings.md` has what follows and what does not."
     )
     picked: list[Any] = [gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")]
-    with gr.Row():
-        onset = "R in windows of 16 frames along the rollout, of every seed of the arm whose dot was clicked."
-        clock = "R of its rollouts from one start while it was trained, over training steps."
-        for name, seen in (("rt-onset", onset), ("rt-clock", clock)):
-            with gr.Column(min_width=320):
-                picked.append(chart(name))
-                note(f"What you see: {seen}")
+    onset = "R in windows of 16 frames along the rollout, of every seed of the arm whose dot was clicked."
+    clock = "R of its rollouts from one start while it was trained, over training steps."
+    picked += noted_charts([("rt-onset", onset), ("rt-clock", clock)])
     draw: Event = QUIET | {"fn": update_view, "inputs": [table, measure], "outputs": [dots, words]}
-    for menu in (table, measure):
-        menu.input(**draw)
+    gr.on([table.input, measure.input], **draw)
     cells.click(choose, None, table, **QUIET).success(**draw)
     return Section(table, dots, picked)
