@@ -27,7 +27,7 @@ from ..rollout import rollout
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .library import shipped_names
-from .messages import escape_markdown, two_decimals
+from .messages import escape_markdown, two_decimals, user_errors
 from .player import chart_value, lossless_box, note, noted_charts, player, player_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
@@ -56,6 +56,7 @@ CHARTS = {  # in the order in which `update_view` gives them, and what is seen i
 }
 
 
+@user_errors()
 @cached_view
 def update_view(
     session: Session, left: str, right: str, film_name: str, start: float, lossless: bool

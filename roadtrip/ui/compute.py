@@ -9,12 +9,11 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import wraps
+from functools import partial, wraps
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
-from .messages import user_errors
-
+P = ParamSpec("P")
 T = TypeVar("T")
 ZERO_GPU = find_spec("spaces") is not None  # a ZeroGPU Space, where a GPU is lent for the length of a call
 
@@ -24,22 +23,16 @@ ZERO_GPU = find_spec("spaces") is not None  # a ZeroGPU Space, where a GPU is le
 _computing = ThreadPoolExecutor(1, "computing")
 
 
-def on_compute_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """function(*arguments) while nothing else is computed here; on a borrowed GPU, at once."""
+def on_compute_thread(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """function(*arguments, **named) while nothing else is computed here; on a borrowed GPU, at once."""
     if ZERO_GPU or threading.current_thread().name.startswith("computing"):
-        return function(*arguments)
-    return _computing.submit(function, *arguments).result()
+        return function(*arguments, **named)
+    return _computing.submit(function, *arguments, **named).result()
 
 
-def answer(function: Callable[..., T]) -> Callable[..., T]:
-    """Decorator of what the page asks for: computed `on_compute_thread`, and what is wrong said as `user_errors` does."""
-
-    @wraps(function)
-    def ask(*arguments: Any) -> T:
-        with user_errors():
-            return on_compute_thread(function, *arguments)
-
-    return ask
+def computed(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator: calls the function `on_compute_thread`."""
+    return wraps(function)(partial(on_compute_thread, function))
 
 
 def interleave(stream: Generator[T]) -> Iterator[T]:

@@ -19,8 +19,8 @@ from ..frames import as_float, psnr
 from ..oscillation import MIN_WINDOW, oscillation
 from ..rollout import rollout
 from .charts import NAMES, error_curves
-from .compute import answer
-from .messages import escape_markdown, number, two_decimals
+from .compute import computed
+from .messages import escape_markdown, number, two_decimals, user_errors
 from .player import carried, chart, chart_value, download, lossless_box, note, player, player_value, strip, strip_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
@@ -32,6 +32,7 @@ STRIP_STARTS = 12  # to pick from
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
 
 
+@user_errors()
 @cached_view
 def update_view(
     session: Session, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
@@ -108,7 +109,8 @@ def how_it_moves(y: Tensor, film: Film) -> str:
     )
 
 
-@answer
+@user_errors()
+@computed
 def strip_of(session: Session, model_name: str, film_name: str) -> Any:
     """Pictures of the starts that there are for this model and film."""
     model = session.model(model_name)
@@ -123,7 +125,8 @@ def pick_start(event: gr.EventData) -> Any:
     return start if isinstance(start, int) else gr.skip()
 
 
-@answer
+@user_errors()
+@computed
 def take_checkpoint(session: Session, file: str | None) -> Any:
     """A visitor's own weights, into the session; checked before a network is built from them."""
     if not file:
@@ -136,7 +139,8 @@ def take_checkpoint(session: Session, file: str | None) -> Any:
     return gr.update(choices=session.model_names(), value=name)
 
 
-@answer
+@user_errors()
+@computed
 def export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> str:
     if kind not in FORMATS:
         raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
-from .compute import T, answer
+from .compute import T, on_compute_thread
 from .library import ROADS, checkpoints, rendered_road, shipped, shipped_names
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def restore_session(session: Session, secret: str | None) -> tuple[Session, str]
 
 
 def cached_view(view: Callable[..., T]) -> Callable[..., T]:
-    """Decorator of a view(session, *choices): an `answer` that is remembered for all visitors where nothing of this one's
-    own is chosen."""
+    """Decorator of a view(session, *choices): calls it `on_compute_thread`, and remembers it for all visitors where nothing
+    of this one's own is chosen."""
 
     @lru_cache(maxsize=4)
     def shared(folder: str, choices: tuple[Any, ...]) -> T:
@@ -136,7 +136,7 @@ def cached_view(view: Callable[..., T]) -> Callable[..., T]:
     @wraps(view)
     def cached(session: Session, *choices: Any) -> T:
         if (session.models.keys() | session.films.keys()).intersection(choices):
-            return view(session, *choices)
-        return shared(str(checkpoints()), choices)
+            return on_compute_thread(view, session, *choices)
+        return on_compute_thread(shared, str(checkpoints()), choices)
 
-    return answer(cached)
+    return cached
