@@ -275,6 +275,7 @@ ROW = {
     "lag_profile": "lag_profile",
     "verdict": "verdict",
 }
+COMPARED = ("R", "N", "S", "B", "sharpness")  # of these, the numbers that tables and charts compare
 
 
 def as_row(o: Oscillation | None) -> dict[str, Any]:

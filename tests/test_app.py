@@ -399,7 +399,7 @@ def test_bad_input_is_one_sentence(served, tmp_path):
     assert "empty" in says(lambda: list(train_tab.run(session, ROAD, "", "v1", "", None, 0)))
     assert "empty" in says(lambda: scrub_tab.update_view(session, "v1", ROAD, None, 4, False))
     assert "nothing to download" in says(lambda: train_tab.package(session))
-    assert "five recipes" in says(lambda: list(train_tab.run(session, ROAD, "", "v9", "", 5, 0)))
+    assert "choose one of v1, v2, v3-pair" in says(lambda: list(train_tab.run(session, ROAD, "", "v9", "", 5, 0)))
 
 
 def test_limits_hold_on_the_server(served):

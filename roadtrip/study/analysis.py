@@ -13,14 +13,14 @@ import numpy as np
 
 from ..errors import RoadtripError
 from ..evaluation import HORIZONS
-from ..oscillation import LAGS
+from ..oscillation import COMPARED, LAGS
 from .arms import ARMS
 from .rows import SIZE, Row
 
 SELECTION_SEEDS = 5  # a shipped run is picked from its first so many seeds, so that what is run later changes nothing
 FIRST_SWEEP_SEED = 100  # seeds from here on chose a setting and are in no published table
 GAINS = {f"gain{h}": i for i, h in enumerate(HORIZONS)}  # by name, and where they stand in a row's "psnr"
-MEASURES = ("R", "N", "S", "B", "sharpness", "oscillating_share", *GAINS)
+MEASURES = (*COMPARED, "oscillating_share", *GAINS)
 VERDICTS: tuple[str, ...] = ("moves", "frozen", "oscillates", "flickers", "switches between two modes")
 VERDICTS += tuple(f"{p}-cycle" for p in LAGS[2:])
 Spread = tuple[float, float, float]  # median, least, most
@@ -207,7 +207,7 @@ def measure_value(row: Row, measure: str) -> float | None:
         return row["psnr"]["model"][at] - max(dB[at] for name, dB in row["psnr"].items() if name != "model")
     if measure in ("R", "N") and row["verdict"] == "frozen":
         return None
-    return row[measure]  # type: ignore[literal-required]
+    return row.get(measure)  # type: ignore[return-value]  # which older rows may lack
 
 
 def _check_name(name: str, choices: tuple[str, ...], what: str) -> None:

@@ -30,7 +30,7 @@ from ..evaluation import (
 from ..film import Film, evenly_spaced
 from ..frames import as_float
 from ..model import NextFrame
-from ..oscillation import MIN_WINDOW, ROW, as_row, median_oscillation
+from ..oscillation import COMPARED, MIN_WINDOW, ROW, as_row, median_oscillation
 from ..rollout import rollout
 from ..sources import open_film
 from ..train import Run, find_device
@@ -150,7 +150,7 @@ def of_film(film: Film) -> dict[str, Any]:
     clips = as_float(start_clips(film))
     guesses = baselines(clips[:, 0], clips[:, 1], HORIZON, clips[0, 0])["linear"]
     found = [as_row(o) for o in oscillations(guesses[:, -LATE:], film)]
-    known = {k: [o[k] for o in found if o[k] is not None] for k in ("R", "N", "S", "B", "sharpness")}
+    known = {k: [o[k] for o in found if o[k] is not None] for k in COMPARED}
     return {
         "real": asdict(film_windows(film, LATE)),
         "linear": {k: (min(values), max(values)) for k, values in known.items() if values},

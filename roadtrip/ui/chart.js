@@ -22,7 +22,7 @@ async function plotly(src) {
 }
 const followed = () => follow && document.querySelector(`#${follow.player} .rt-player`);
 function mark() {
-  const axis = box._fullLayout && box._fullLayout.xaxis, area = box._fullLayout && box._fullLayout._size;
+  const { xaxis: axis, _size: area } = box._fullLayout || {};
   if (!line) { line = document.createElement('div'); line.className = 'rt-playhead'; box.append(line); }
   const x = axis && follow ? axis.l2p(frame + follow.first) : -1;
   line.hidden = !(x >= 0 && x <= area.w);
@@ -43,11 +43,11 @@ function clear() {
 async function show(value) {
   if (!value || !value.figure) return clear();
   const Plotly = await plotly(value.src);
-  const ink = dark() ? '#ddd' : '#333', grid = dark() ? '#444' : '#ddd';
+  const [ink, grid, ground] = dark() ? ['#ddd', '#444', '#222'] : ['#333', '#ddd', '#fff'];
   const axis = a => ({ gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true, ...a });
   const layout = {
     ...value.figure.layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: ink, size: 12 },
-    hoverlabel: { bgcolor: dark() ? '#222' : '#fff', font: { color: ink } },
+    hoverlabel: { bgcolor: ground, font: { color: ink } },
     xaxis: axis(value.figure.layout.xaxis), yaxis: axis(value.figure.layout.yaxis),
   };
   box.dataset.on = 1;  // from here on it takes its room

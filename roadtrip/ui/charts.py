@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -35,13 +36,17 @@ MEASURES = {  # of a study's rows
     "gain16": "dB over the best baseline, 16 ahead",
 }
 MAX_POINTS = 400  # of a live curve: more can't be told apart, and all of them travel at every tick
+DOTTED: dict[str, Any] = {"mode": "lines+markers"}
+HEATMAP: dict[str, Any] = {"type": "heatmap", "showscale": False}
 NAMES = {
     "copy_last": "copy the last frame",
     "linear": "linear extrapolation",
     "mean_frame": "mean training frame",
     "l1": "L1",
 }
-Values = list[float | None]
+Values = Sequence[float | None]
+Line = dict[str, Any]
+Points = Sequence[tuple[float, float | None]]
 
 
 def _figure(data: list[dict[str, Any]], x: str, y: str, **layout: Any) -> dict[str, Any]:
@@ -59,56 +64,56 @@ def _figure(data: list[dict[str, Any]], x: str, y: str, **layout: Any) -> dict[s
     return {"data": data, "layout": base}
 
 
-def _line(name: str, x: list[Any], y: Values, colour: str, dash: str = "solid", **more: Any) -> dict[str, Any]:
+def _line(name: str, y: Values, colour: str, dash: str = "solid", x: Values | None = None, **more: Any) -> Line:
+    """x: of each value; without it they are counted from 1."""
     line = {"color": colour, "dash": dash, "width": 2.5 if dash == "solid" else 1.5}
+    x = x or list(range(1, len(y) + 1))
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line} | more
 
 
+def _curve(name: str, points: Points, colour: str, dash: str = "solid", **more: Any) -> Line:
+    """A line through evenly spaced ones of many points, the last always among them."""
+    points = points[::-1][:: len(points) // MAX_POINTS + 1][::-1]
+    return _line(name, [y for _, y in points], colour, dash, [x for x, _ in points], **more)
+
+
 def colours(recipes: list[str]) -> list[str]:
-    """A colour for each of the models that stand in one chart, by the names of their recipes."""
+    """A colour for each of the models that stand in one chart, by the names of their recipes: the recipe's own, also with
+    a field changed ("v2, unroll=3"), or another where it has none or that is taken."""
     found: list[str] = []
     for recipe in recipes:
-        colour = _colour(recipe)
-        found.append(OTHER if colour in found else colour)
+        own = RECIPE.get(recipe.partition(",")[0], OTHER)
+        found.append(next((c for c in (own, OTHER, *RECIPE.values()) if c not in found), own))
     return found
 
 
-def _colour(recipe: str) -> str:
-    """A recipe's colour; one with a field changed ("v2, unroll=3") keeps that of the recipe it was made from."""
-    return RECIPE.get(recipe.partition(",")[0], OTHER)
-
-
-def error_curves(psnr: dict[str, Values], deepest: int, name: str = "model", recipe: str = "") -> dict[str, Any]:
+def error_curves(psnr: Mapping[str, Values], deepest: int, name: str = "model", recipe: str = "") -> dict[str, Any]:
     """PSNR over the horizon, model and baselines; marked is how deep into its rollouts the model was trained, if known."""
-    x = list(range(1, len(psnr["model"]) + 1))
-    lines = [_line(name, x, psnr["model"], _colour(recipe))]
-    lines += [_line(NAMES[m], x, y, *BASELINES[m]) for m, y in psnr.items() if m != "model"]
-    mark = {"type": "line", "x0": deepest, "x1": deepest, "yref": "paper", "y0": 0, "y1": 1}
-    note = {"x": deepest, "y": 0, "yref": "paper", "text": "trained to here", "showarrow": False, "xanchor": "left"}
-    shapes = [mark | {"line": {"dash": "dot", "width": 1, "color": "#999"}}] * bool(deepest)
-    notes = [note | {"yanchor": "bottom"}] * bool(deepest)
-    return _figure(lines, "frames ahead", "PSNR, dB", shapes=shapes, annotations=notes)
+    lines = [_line(name, psnr["model"], colours([recipe])[0])]
+    lines += [_line(NAMES[m], y, *BASELINES[m]) for m, y in psnr.items() if m != "model"]
+    line = {"dash": "dot", "width": 1, "color": "#999"}
+    mark = {"type": "line", "x0": deepest, "x1": deepest, "yref": "paper", "y0": 0, "y1": 1, "line": line}
+    note = {"x": deepest, "y": 0, "yref": "paper", "text": "trained to here", "showarrow": False}
+    note |= {"xanchor": "left", "yanchor": "bottom"}
+    marks = {"shapes": [mark] if deepest else [], "annotations": [note] if deepest else []}
+    return _figure(lines, "frames ahead", "PSNR, dB", **marks)
 
 
-def loss_curves(curves: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:
+def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, Any]:
     """Losses over training steps, on a log axis where all are positive."""
     positive = all(v > 0 for points in curves.values() for _, v in points)
-    lines = [
-        _line(NAMES.get(n, n), [s for s, _ in points], [v for _, v in points], LOSSES.get(n, GREY))
-        for n, points in ((n, _thinned(points)) for n, points in curves.items())
-    ]
+    lines = [_curve(NAMES.get(n, n), points, LOSSES.get(n, GREY)) for n, points in curves.items()]
     return _figure(lines, "training step", "loss", yaxis={"type": "log" if positive else "linear"})
 
 
-def duel_curves(curves: dict[str, dict[str, list[tuple[int, float]]]], recipes: list[str]) -> dict[str, Any]:
+def duel_curves(curves: Mapping[str, Mapping[str, Points]], recipes: list[str]) -> dict[str, Any]:
     """L1 and the discriminator's loss of several trainings over their steps, a colour for each training."""
-    lines = []
-    for (name, losses), colour in zip(curves.items(), colours(recipes)):
-        for loss, dash in (("l1", "solid"), ("discriminator", "dot")):
-            points = _thinned(losses.get(loss, []))
-            if points:
-                title = f"{name}: {NAMES.get(loss, loss)}"
-                lines.append(_line(title, [s for s, _ in points], [v for _, v in points], colour, dash))
+    lines = [
+        _curve(f"{name}: {NAMES.get(loss, loss)}", losses[loss], colour, dash)
+        for (name, losses), colour in zip(curves.items(), colours(recipes))
+        for loss, dash in (("l1", "solid"), ("discriminator", "dot"))
+        if losses.get(loss)
+    ]
     return _figure(lines, "training step", "loss", yaxis={"type": "log"})
 
 
@@ -117,38 +122,35 @@ def learning_curves(errors: list[tuple[int, dict[str, list[float]]]], horizons: 
     horizon)."""
     lines = []
     for h, colour in zip(horizons, (RECIPE["v2"], RECIPE["v1"], RECIPE["lstm"])):
-        points = _thinned([(step, psnr["model"][h - 1]) for step, psnr in errors])
+        points = [(step, psnr["model"][h - 1]) for step, psnr in errors]
         _, best = compare_to_baselines(errors[-1][1]).best[h - 1]
-        lines.append(_line(f"{h} ahead", [s for s, _ in points], [v for _, v in points], colour, mode="lines+markers"))
-        ends = [errors[0][0], errors[-1][0]]
-        lines.append(
-            _line(f"best baseline, {h} ahead", ends, [best, best], colour, "dash", showlegend=h == horizons[0])
-        )
+        ends = [(errors[0][0], best), (errors[-1][0], best)]
+        lines.append(_curve(f"{h} ahead", points, colour, **DOTTED))
+        lines.append(_curve(f"best baseline, {h} ahead", ends, colour, "dash", showlegend=h == horizons[0]))
     return _figure(lines, "training step", "PSNR on held-out film, dB")
 
 
-def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Evenly spaced ones of many points, the last always among them."""
-    return points[::-1][:: len(points) // MAX_POINTS + 1][::-1]
+def _beside_real(
+    curves: Mapping[str, Values], recipes: list[str], real: Values | None
+) -> list[tuple[str, Values, str, str]]:
+    """(name, values, colour, dash) of each model's curve, and of real film's where there is one."""
+    models = [(name, y, colour, "solid") for (name, y), colour in zip(curves.items(), colours(recipes))]
+    return models + ([] if real is None else [("real film", real, GREY, "dash")])
 
 
-def lag_profiles(profiles: dict[str, Values], recipes: list[str], real: Values | None = None) -> dict[str, Any]:
+def lag_profiles(profiles: Mapping[str, Values], recipes: list[str], real: Values | None = None) -> dict[str, Any]:
     """r(p) = D(p) / D(1) for each model, and for real film: a two-cycle dips at p = 2, 4, 6, 8."""
-    lines = [
-        _line(name, list(range(1, len(profile) + 1)), profile, colour, mode="lines+markers")
-        for (name, profile), colour in zip(profiles.items(), colours(recipes))
-    ]
-    if real is not None:
-        lines.append(_line("real film", list(range(1, len(real) + 1)), real, GREY, "dash", mode="lines+markers"))
+    lines = [_line(*curve, **DOTTED) for curve in _beside_real(profiles, recipes, real)]
     return _figure(lines, "frames apart, p", "D(p) / D(1)", yaxis={"rangemode": "tozero"})
 
 
-def step_sizes(sizes: dict[str, tuple[Values, Values]], recipes: list[str]) -> dict[str, Any]:
+def step_sizes(sizes: Mapping[str, tuple[Values, Values]], recipes: list[str]) -> dict[str, Any]:
     """How far each frame is from the one before, and from the one before that: in a two-cycle the second nears 0."""
-    lines = []
-    for (name, both), colour in zip(sizes.items(), colours(recipes)):
-        for p, dash, values in zip((1, 2), ("solid", "dot"), both):
-            lines.append(_line(f"{name}: D({p})", list(range(1, len(values) + 1)), values, colour, dash))
+    lines = [
+        _line(f"{name}: D({p})", values, colour, dash)
+        for (name, both), colour in zip(sizes.items(), colours(recipes))
+        for p, dash, values in zip((1, 2), ("solid", "dot"), both)
+    ]
     return _figure(lines, "frames ahead", "mean |difference|", yaxis={"rangemode": "tozero"})
 
 
@@ -158,49 +160,27 @@ def distances(matrices: dict[str, list[list[float]]]) -> dict[str, Any]:
     share = 1 / len(matrices)
     data, axes, notes = [], {}, []
     for i, (name, matrix) in enumerate(matrices.items()):
-        n = "" if i == 0 else str(i + 1)
-        span = [i * share + 0.02, (i + 1) * share - 0.02]
-        ends = list(range(1, len(matrix) + 1))
-        data.append(
-            {
-                "type": "heatmap",
-                "z": [[round(v, 4) for v in row] for row in matrix],
-                "x": ends,
-                "y": ends,
-                "name": name,
-                "xaxis": f"x{n}",
-                "yaxis": f"y{n}",
-            }
-            | {"zmin": 0, "zmax": most, "colorscale": "Cividis", "showscale": False}
-            | {"hovertemplate": "frames %{x} and %{y}: %{z:.3f}"}
-        )
-        axes[f"xaxis{n}"] = {
-            "domain": span,
-            "title": {"text": "frames ahead"},
-            "anchor": f"y{n}",
-            "constrain": "domain",
-        }
+        n, span = str(i + 1) if i else "", [i * share + 0.02, (i + 1) * share - 0.02]
+        ends, z = list(range(1, len(matrix) + 1)), [[round(v, 4) for v in row] for row in matrix]
+        cells = HEATMAP | {"name": name, "x": ends, "y": ends, "z": z, "xaxis": f"x{n}", "yaxis": f"y{n}"}
+        cells |= {"zmin": 0, "zmax": most, "colorscale": "Cividis", "hovertemplate": "frames %{x} and %{y}: %{z:.3f}"}
+        data.append(cells)
+        axis = {"title": {"text": "frames ahead"}, "domain": span, "anchor": f"y{n}", "constrain": "domain"}
+        axes[f"xaxis{n}"] = axis
         # downwards, and no further than there are frames, however narrow the page
-        axes[f"yaxis{n}"] = {"anchor": f"x{n}", "scaleanchor": f"x{n}", "title": {"text": ""}} | {
-            "range": [len(matrix) + 0.5, 0.5],
-            "constrain": "domain",
-        }
-        notes.append(
-            {"text": name, "x": sum(span) / 2, "y": 1.0, "xref": "paper", "yref": "paper", "showarrow": False}
-            | {"yanchor": "bottom"}
-        )
+        down = {"range": [len(matrix) + 0.5, 0.5], "anchor": f"x{n}", "scaleanchor": f"x{n}", "constrain": "domain"}
+        axes[f"yaxis{n}"] = down | {"title": {"text": ""}}
+        note = {"text": name, "x": sum(span) / 2, "y": 1.0, "xref": "paper", "yref": "paper", "showarrow": False}
+        notes.append(note | {"yanchor": "bottom"})
     return _figure(data, "", "", annotations=notes, showlegend=False, hovermode="closest", **axes)
 
 
-def spectra(powers: dict[str, list[float]], recipes: list[str], real: list[float] | None = None) -> dict[str, Any]:
+def spectra(powers: Mapping[str, Values], recipes: list[str], real: Values | None = None) -> dict[str, Any]:
     """The share of motion at each temporal frequency; the last point is alternation from frame to frame."""
-
-    def line(name: str, shares: list[float], colour: str, dash: str = "solid") -> dict[str, Any]:
-        return _line(name, [(k + 1) / (2 * len(shares)) for k in range(len(shares))], [*shares], colour, dash)
-
-    lines = [line(n, p, colour) for (n, p), colour in zip(powers.items(), colours(recipes))]
-    if real is not None:
-        lines.append(line("real film", real, GREY, "dash"))
+    lines = [
+        _line(name, shares, colour, dash, [(k + 1) / (2 * len(shares)) for k in range(len(shares))])
+        for name, shares, colour, dash in _beside_real(powers, recipes, real)
+    ]
     return _figure(lines, "cycles a frame (0.5 is a flip)", "share of motion", yaxis={"type": "log"})
 
 
@@ -209,34 +189,26 @@ def seeds_of_arms(rows: list[Row], measure: str) -> dict[str, Any]:
     are bands, where the measure has values for them. Seeds for which it is undefined (R of frozen rollouts) stand below
     the axis."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    values = {(row["arm"], row["seed"]): measure_value(row, measure) for row in rows}
-    known = [value for value in values.values() if value is not None]
+    known = [value for row in rows if (value := measure_value(row, measure)) is not None]
     floor = -0.08 * max([*known, 0.5])
     data = []
     for verdict in dict.fromkeys(row["verdict"] for row in rows):
         colour, symbol = VERDICTS.get(verdict, CYCLE)
-        members = [row for row in rows if row["verdict"] == verdict]
-        heights = [values[row["arm"], row["seed"]] for row in members]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": verdict,
-                # seeds side by side, so that equal values don't hide each other
-                "x": [arms.index(row["arm"]) + 0.12 * (row["seed"] % 5 - 2) for row in members],
-                "y": [floor if height is None else height for height in heights],
-                "customdata": [
-                    [row["arm"], row["seed"], "undefined" if height is None else round(height, 3)]
-                    for row, height in zip(members, heights)
-                ],
-                "hovertemplate": "%{customdata[0]}, seed %{customdata[1]}: %{customdata[2]}",
-                "marker": {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
-            }
-        )
-    bands = [("real film, 5–95 %", rows[0]["real"]["bands"], GREY, "right")]
-    bands.append(("linear extrapolation, all starts", rows[0]["linear"], OTHER, "left"))
+        members = [(row["arm"], row["seed"], measure_value(row, measure)) for row in rows if row["verdict"] == verdict]
+        dots = {
+            # seeds side by side, so that equal values don't hide each other
+            "x": [arms.index(arm) + 0.12 * (seed % 5 - 2) for arm, seed, _ in members],
+            "y": [floor if value is None else value for *_, value in members],
+            "customdata": [[arm, seed, "undefined" if v is None else round(v, 3)] for arm, seed, v in members],
+            "hovertemplate": "%{customdata[0]}, seed %{customdata[1]}: %{customdata[2]}",
+            "marker": {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
+        }
+        data.append({"type": "scatter", "mode": "markers", "name": verdict} | dots)
     shapes, notes = [], []
-    for name, spread, colour, side in bands:
+    for name, spread, colour, side in (
+        ("real film, 5–95 %", rows[0]["real"]["bands"], GREY, "right"),
+        ("linear extrapolation, all starts", rows[0]["linear"], OTHER, "left"),
+    ):
         low, high = spread.get(measure, (math.inf, math.inf))
         if low < 1.5 * max([*known, 0.5]):  # a band far above would press all dots to the floor
             across = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high, "layer": "below"}
@@ -256,8 +228,7 @@ def whole_study(tables: dict[str, list[Row]], usual: tuple[str, ...] = ()) -> di
     arms = [arm for arm in ARMS if any((name, arm) in cells for name in names)]
     shown = [[cells.get((name, arm)) for name in names] for arm in arms]
     ended = [[g and ", ".join(f"{n} {verdict}" for verdict, n in g.verdicts) for g in line] for line in shown]
-    cell = {
-        "type": "heatmap",
+    cell = HEATMAP | {
         "x": names,
         "y": arms,
         "z": [[g and g.share("oscillates") for g in line] for line in shown],
@@ -265,53 +236,36 @@ def whole_study(tables: dict[str, list[Row]], usual: tuple[str, ...] = ()) -> di
         "customdata": [[*zip(names, line)] for line in ended],
         "texttemplate": "%{text}",
         "hovertemplate": "%{y}, %{x}: %{customdata[1]}<extra></extra>",
-        "hoverongaps": False,
         "colorscale": [[0, "#DCDCDC"], [1, VERDICTS["oscillates"][0]]],
-        "zmin": 0,
-        "zmax": 1,
-        "showscale": False,
-        "xgap": 2,
-        "ygap": 2,
     }
+    cell |= {"zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2, "hoverongaps": False}
     short = [reduce(lambda text, part: text.replace(part, ""), usual, name) for name in names]
-    across = {"type": "category", "showgrid": False, "tickangle": -35, "tickvals": names, "ticktext": short}
-    down = {"type": "category", "showgrid": False, "autorange": "reversed"}
-    return _figure(
-        [cell],
-        "",
-        "",
-        xaxis=across,
-        yaxis=down,
-        showlegend=False,
-        hovermode="closest",
-        plot_bgcolor="rgba(0, 0, 0, 0)",
-        height=160 + 22 * len(arms),
-    )
+    layout = {
+        "xaxis": {"type": "category", "showgrid": False, "tickangle": -35, "tickvals": names, "ticktext": short},
+        "yaxis": {"type": "category", "showgrid": False, "autorange": "reversed"},
+        "plot_bgcolor": "rgba(0, 0, 0, 0)",
+        "height": 160 + 22 * len(arms),
+    }
+    return _figure([cell], "", "", showlegend=False, hovermode="closest", **layout)
 
 
 def onsets(rows: list[Row]) -> dict[str, Any]:
     """R of several runs over the rollout, in windows of 16 frames: where an oscillation sets in."""
-    lines = [([w["frames"][0] + 7.5 for w in row["onset"]], [w["R"] for w in row["onset"]], row) for row in rows]
-    return _of_seeds(lines, "frames ahead")
+    return _of_seeds(rows, [[(w["frames"][0] + 7.5, w["R"]) for w in row["onset"]] for row in rows], "frames ahead")
 
 
 def training_curves(rows: list[Row]) -> dict[str, Any]:
     """R of several runs over their training steps, from one start: whether what a rollout does comes and goes as the
     networks train, which is another clock than the rollout's own."""
-    lines = [
-        ([look["step"] for look in row["training_curve"]], [look["R"] for look in row["training_curve"]], row)
-        for row in rows
-    ]
-    return _of_seeds(lines, "training step")
+    curves = [[(check["step"], check["R"]) for check in row["training_curve"]] for row in rows]
+    return _of_seeds(rows, curves, "training step")
 
 
-def _of_seeds(lines: list[tuple[list[float], Values, Row]], x: str) -> dict[str, Any]:
+def _of_seeds(rows: list[Row], curves: Sequence[Points], x: str) -> dict[str, Any]:
     shades = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-    data = [
-        _line(f"seed {row['seed']}", xs, ys, shades[row["seed"] % len(shades)], mode="lines+markers")
-        for xs, ys, row in lines
-    ]
-    ends = [min(v for xs, _, _ in lines for v in xs), max(v for xs, _, _ in lines for v in xs)]
-    real = lines[0][2]["real"]["return_ratio"]
-    data.append(_line("real film", ends, [real, real], GREY, "dash"))
+    seeds = [row["seed"] for row in rows]
+    data = [_curve(f"seed {n}", points, shades[n % len(shades)], **DOTTED) for n, points in zip(seeds, curves)]
+    along = [at for points in curves for at, _ in points]
+    real = rows[0]["real"]["return_ratio"]
+    data.append(_curve("real film", [(min(along), real), (max(along), real)], GREY, "dash"))
     return _figure(data, x, MEASURES["R"], yaxis={"rangemode": "tozero"})

@@ -12,15 +12,36 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..evaluation import HORIZON, film_windows, verdict_window
 from ..frames import as_float
-from ..oscillation import MIN_WINDOW, Oscillation, RealFilm, distance_matrix, frame_distances, oscillation, spectrum
+from ..oscillation import (
+    COMPARED,
+    MIN_WINDOW,
+    Oscillation,
+    RealFilm,
+    as_row,
+    distance_matrix,
+    frame_distances,
+    oscillation,
+    spectrum,
+)
 from ..rollout import rollout
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
-from .library import ROAD, ROADS, opening_model, shipped_names
-from .player import chart, chart_value, note, player, player_value
+from .library import shipped_names
+from .player import chart_value, lossless_box, note, noted_charts, player, player_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
-from .tab import QUIET, VIEW, Event, Field, Tab, escape_markdown, two_decimals, user_errors, whole_number
+from .tab import (
+    QUIET,
+    VIEW,
+    Event,
+    Tab,
+    address_of,
+    escape_markdown,
+    film_and_start,
+    model_menu,
+    two_decimals,
+    user_errors,
+)
 
 WINDOW = verdict_window(HORIZON)
 PLAYER = "rt-compare-player"
@@ -36,29 +57,21 @@ MATCHES = [
     ("v1 vs v2", "v1", "v2"),
     ("LSTM vs v2", "lstm", "v2"),
 ]
-CHARTS = [  # in the order in which `update_view` gives them, and what is seen in each
-    (
-        "rt-sizes",
-        "D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before that. In a two-cycle "
-        "the dotted line lies near 0. A click moves the film there.",
-    ),
-    ("rt-matrix", "how far every frame is from every other. A two-cycle is a chessboard."),
-    ("rt-lags", "how far apart frames are that lie p apart, relative to neighbours. A two-cycle dips at 2, 4, 6, 8."),
-    ("rt-spectrum", "how much of the motion is at each frequency. A flip is a peak at the right end."),
-]
+CHARTS = {  # in the order in which `update_view` gives them, and what is seen in each
+    "rt-sizes": "D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before that. In a "
+    "two-cycle the dotted line lies near 0. A click moves the film there.",
+    "rt-matrix": "how far every frame is from every other. A two-cycle is a chessboard.",
+    "rt-lags": "how far apart frames are that lie p apart, relative to neighbours. A two-cycle dips at 2, 4, 6, 8.",
+    "rt-spectrum": "how much of the motion is at each frequency. A flip is a peak at the right end.",
+}
 
 
+@user_errors()
+@cached_view
 def update_view(
     session: Session, left: str, right: str, film_name: str, start: float, lossless: bool
 ) -> tuple[Any, ...]:
     """(the player's value, step sizes, distances, lag profiles, spectra, the verdicts in words)."""
-    with user_errors():
-        return cached_view(_update_view, session, left, right, film_name, start, lossless)
-
-
-def _update_view(
-    session: Session, left: str, right: str, film_name: str, start: float, lossless: bool
-) -> tuple[Any, ...]:
     models = {left: session.model(left), right: session.model(right)}
     if len(models) == 1:
         raise RoadtripError("Choose two different models to compare.")
@@ -72,19 +85,17 @@ def _update_view(
         f1, f2 = (films[name].frames[t] for t in (first, first + film.gap))
         rollouts[name] = rollout(model, f1, f2, HORIZON)[0].cpu()
     real = as_float(real_frames(film, first, HORIZON))
-    film_value = player_value(
-        rollouts | {"real": real}, f"{left} {right} {film_name} {first}", lossless=lossless, autoplay=True
-    )
+    key = f"{left} {right} {film_name} {first}"
+    film_value = player_value(rollouts | {"real": real}, key, lossless, autoplay=True)
     sizes = {n: (frame_distances(y, 1), frame_distances(y, 2)) for n, y in rollouts.items()}
     late = {name: y[-WINDOW:] for name, y in rollouts.items()}
     late_real = real[-WINDOW:] if len(real) >= MIN_WINDOW else None
     powers = {name: spectrum(y) for name, y in late.items()}
-    real_powers = None if late_real is None else spectrum(late_real)
     charts = [
         chart_value(step_sizes(sizes, recipes), PLAYER),
         chart_value(distances({name: distance_matrix(y) for name, y in rollouts.items()})),
     ]
-    rhythm = chart_value(spectra(powers, recipes, real_powers))
+    rhythm = chart_value(spectra(powers, recipes, None if late_real is None else spectrum(late_real)))
     notes = "".join(provenance_note(name, films[name], model, first) for name, model in models.items())
     notes += f"\n\n{study_section.study_note(models)}"
     try:
@@ -141,17 +152,13 @@ def in_words(found: dict[str, Oscillation], real: RealFilm) -> str:
     else:
         said = "**Both oscillate** from this start."
     each = ". ".join(f"{names[n]} {describe(o)}" for n, o in found.items())
-    rows: list[tuple[str, str, tuple[float | None, ...]]] = [
-        (
-            names[n],
-            f"**{o.verdict}**",
-            (o.return_ratio, o.nyquist_excess, o.step_ratio, o.two_mode_share, o.sharpness_ratio),
-        )
-        for n, o in found.items()
-    ]
-    rows.append(("real film", "", (real.return_ratio, real.nyquist_excess, 1.0, None, 1.0)))
-    lines = [f"| {name} | {verdict} | {' | '.join(map(two_decimals, values))} |" for name, verdict, values in rows]
-    table = "\n".join(["| | verdict | R | N | S | B | sharpness |", "|---|---|---|---|---|---|---|", *lines])
+    rows = [(names[n], f"**{o.verdict}**", as_row(o)) for n, o in found.items()]
+    medians = {"R": real.return_ratio, "N": real.nyquist_excess, "S": 1.0, "sharpness": 1.0}
+    head = ["", "verdict", *COMPARED]
+    lines = [head, ["---"] * len(head)]
+    for name, verdict, values in [*rows, ("real film", "", medians)]:
+        lines.append([name, verdict, *(two_decimals(values.get(letter)) for letter in COMPARED)])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
         f"{said} {each}. That is one start and one seed of each; read from the last {WINDOW} of {HORIZON} frames.\n\n"
         f"{table}\n\n"
@@ -165,35 +172,23 @@ def build(session: gr.State) -> Tab:
     gr.Markdown(
         "## Pair vs single-frame discriminator\n"
         "A network trained on distance alone blurs, since a blur is the safest prediction. A discriminator that tells "
-        "real frames from generated ones punishes blur. The post's discriminator saw *pairs*, g3 and g4 at once, and its "
-        "rollouts began to flip: this picture, that picture, this one again. With one that saw *single* frames the flip "
-        "was gone. Here are both, from the same two frames, beside the real road. *Where it flips* shows them trained on "
-        "frames from deep in their own rollouts too: there most pairs flip and single frames creep or come to rest. "
-        "*Pair, gradient between frames cut* is such a pair beside one whose second frame is kept, in training, from "
-        "shaping the first: it flips later. *Stays a road*, blurred and standing still, is v2 trained from deep in its "
-        "rollouts, with no discriminator.",
+        "real frames from generated ones punishes blur. The post's saw *pairs*, g3 and g4 at once, and its rollouts began "
+        "to flip: this picture, that picture, this one again. With one that saw *single* frames the flip was gone. Here "
+        "are both, from the same two frames, beside the real road. *Where it flips*: trained from deep in their own "
+        "rollouts too, most pairs flip, and single frames creep or come to rest. *Pair, gradient between frames cut*: "
+        "where the second frame can't shape the first in training, the flip comes later. *Stays a road*: v2 trained from "
+        "deep in its rollouts, without a discriminator, blurs and stands still.",
         elem_classes="rt-first",
     )
     with gr.Row():
-        how: dict[str, Any] = {"choices": shipped_names(), "info": "Pretrained, or trained by you.", "min_width": 230}
-        left = gr.Dropdown(value=opening_model("v3-pair"), label="First model", **how)
-        right = gr.Dropdown(value=opening_model("v3-single", 1), label="Second model", **how)
-        film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
-        start = gr.Slider(
-            0,
-            10**6,
-            0,
-            step=1,
-            label="Start frame",
-            info="First input frame, held out from both models.",
-            min_width=230,
-        )
+        left, right = model_menu("First model", "v3-pair"), model_menu("Second model", "v3-single", 1)
+        film, start = film_and_start()
     matches = [m for m in MATCHES if {m[1], m[2]} <= {*shipped_names()}]
     with gr.Row():
         buttons = [gr.Button(label, size="sm", min_width=120) for label, _, _ in matches]
     with gr.Row(equal_height=True):
         go = gr.Button("Compare", variant="primary", elem_id="rt-compare")
-        lossless = gr.Checkbox(False, label="Lossless (PNG)", info="JPEG can hide or mimic artefacts.")
+        lossless = lossless_box()
     show = player(PLAYER)
     note(
         "What you see: both rollouts and the real film, frame-locked. Step with the arrow keys to see a flip; 1, 2, 3 "
@@ -205,20 +200,13 @@ def build(session: gr.State) -> Tab:
         "## Four ways to see a flip\nThe eye is easily fooled at six frames a second. Each of these shows a return to the "
         "frame before last, if there is one, in its own way."
     )
-    charts = []
-    for row in (CHARTS[:2], CHARTS[2:]):
-        with gr.Row():
-            for name, seen in row:
-                with gr.Column(min_width=320):
-                    charts.append(chart(name))
-                    note(f"What you see: {seen}")
+    charts = [*noted_charts([*CHARTS.items()][:2]), *noted_charts([*CHARTS.items()][2:])]
     study = study_section.build()
     changes = duel_section.build(session, film)
     asked, outputs = [session, left, right, film, start], [show, *charts, words]
     go.click(update_view, [*asked, lossless], outputs, api_name="compare", **VIEW)
     draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
-    for listen in (lossless.input, start.release):
-        listen(**draw)
+    gr.on([lossless.input, start.release], **draw)
     chosen = [left.input, film.input]
     if study:
         chosen.append(study.dots.click(study_section.pick, study.table, [*study.picked, left], **QUIET | VIEW).success)
@@ -228,12 +216,7 @@ def build(session: gr.State) -> Tab:
         event(start_range, [session, film, left, right], start, **QUIET | VIEW).then(**draw)
     right.input(keep_start, [session, film, left, right, start], start, **QUIET | VIEW).then(**draw)
     return Tab(
-        address=[
-            Field("left", left, choices=Session.model_names),
-            Field("right", right, choices=Session.model_names),
-            Field("film", film, choices=Session.film_names),
-            Field("start", start, lambda text: whole_number(text, 0, 10**9)),
-        ],
+        address=address_of({"left": left, "right": right}, film, start),
         first=[QUIET | VIEW | {"fn": open_view, "inputs": asked, "outputs": [start, *outputs]}],
         changes=changes,
     )

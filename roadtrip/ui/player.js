@@ -21,9 +21,8 @@ const paint = (context, view, t, x = 0) => {
 // The mean of every second frame of the second half, from which the verdict is read: the two modes, made visible.
 function modes(view) {
   if (view.modes) return view.modes;
-  const sheet = document.createElement('canvas'), first = Math.floor(view.frames / 2);
-  sheet.width = view.width; sheet.height = view.height;
-  const context = sheet.getContext('2d', { willReadFrequently: true });
+  const sheet = Object.assign(document.createElement('canvas'), { width: view.width, height: view.height });
+  const context = sheet.getContext('2d', { willReadFrequently: true }), first = Math.floor(view.frames / 2);
   const sums = [0, 1].map(() => new Float32Array(4 * view.width * view.height)), counts = [0, 0];
   for (let t = first; t < view.frames; t++) {
     paint(context, view, t);
@@ -73,18 +72,16 @@ function go(to) {
 function stop() { clearInterval(timer); timer = null; play.textContent = '▶'; play.setAttribute('aria-label', 'Play'); }
 function tick() {
   if (!root.isConnected) return stop();
-  const last = film.frames - 1, way = ways.value;
-  if (way === 'ping-pong') {
-    if (frame >= last) forward = false; else if (frame <= 0) forward = true;
-    return go(frame + (forward ? 1 : -1));
-  }
-  if (frame < last) return go(frame + 1);
-  if (way === 'once') stop(); else go(0);
+  const ended = frame >= film.frames - 1, way = ways.value;
+  if (ended || frame <= 0) forward = !ended;
+  if (way === 'ping-pong') go(frame + (forward ? 1 : -1));
+  else if (!ended) go(frame + 1);
+  else if (way === 'once') stop(); else go(0);
 }
 function start() {
   if (!film) return;
-  clearInterval(timer);
   if (ways.value === 'once' && frame >= film.frames - 1) go(0);
+  clearInterval(timer);
   timer = setInterval(tick, 1000 / (film.fps * +speeds.value));
   play.textContent = '❚❚'; play.setAttribute('aria-label', 'Pause');
 }
@@ -96,13 +93,13 @@ async function show(value) {
     film = null; views.replaceChildren(); root.dataset.frames = 0;
     return;
   }
-  const images = await Promise.all(value.views.map(async view => {
-    const image = new Image(); image.src = view.sprite; await image.decode(); return image;
+  const decoded = await Promise.all(value.views.map(async view => {
+    const image = new Image(); image.src = view.sprite; await image.decode(); return { ...view, image };
   }));
   if (mine !== loads) return;  // a newer film came while this one was decoded
   const kept = film && film.frames === value.frames && film.key === value.key;
   const alike = film && film.views.length === value.views.length && film.views.every((v, i) => v.label === value.views[i].label);
-  film = { ...value, views: value.views.map((view, i) => ({ ...view, image: images[i] })) };
+  film = { ...value, views: decoded };
   views.replaceChildren(...film.views.map((view, i) => {
     const figure = document.createElement('figure'), canvas = document.createElement('canvas');
     const caption = document.createElement('figcaption');
@@ -133,8 +130,9 @@ async function show(value) {
   if (!kept && film.autoplay && !calm && !timer && !asked.frame) start();
 }
 
-back.onclick = () => { stop(); go(frame - 1); };
-next.onclick = () => { stop(); go(frame + 1); };
+const jump = to => { stop(); go(to); };
+back.onclick = () => jump(frame - 1);
+next.onclick = () => jump(frame + 1);
 play.onclick = () => timer ? stop() : start();
 // what is seen now, side by side, pixel for pixel
 keep.onclick = () => {
@@ -148,17 +146,19 @@ keep.onclick = () => {
   link.href = sheet.toDataURL('image/png'); link.download = `roadtrip-${film.labels[frame]}.png`;
   link.click();
 };
-slider.oninput = () => { stop(); go(+slider.value); };
+slider.oninput = () => jump(+slider.value);
 speeds.onchange = () => { if (timer) start(); else go(frame); };
 layouts.onchange = draw;
-root.addEventListener('rt-go', event => { stop(); go(event.detail); });
+root.addEventListener('rt-go', event => jump(event.detail));
 root.onkeydown = event => {
   if (event.target.tagName === 'SELECT' || event.ctrlKey || event.metaKey || event.altKey) return;
   const only = i => { if (film && i < film.views.length) { solo = solo === i ? -1 : i; draw(); } };
-  const keys = { ArrowLeft: () => go(frame - 1), ArrowRight: () => go(frame + 1), Home: () => go(0), End: () => go(1e9) };
-  if (event.key === ' ' && event.target.tagName !== 'BUTTON') { event.preventDefault(); timer ? stop() : start(); }
-  else if (/^[1-9]$/.test(event.key)) { event.preventDefault(); only(+event.key - 1); }
-  else if (keys[event.key]) { event.preventDefault(); stop(); keys[event.key](); }
+  const keys = { ArrowLeft: frame - 1, ArrowRight: frame + 1, Home: 0, End: 1e9 }, { key } = event;
+  if (key === ' ' && event.target.tagName !== 'BUTTON') play.onclick();
+  else if (/^[1-9]$/.test(key)) only(+key - 1);
+  else if (key in keys) jump(keys[key]);
+  else return;
+  event.preventDefault();
 };
 watch('value', () => show(props.value));
 show(props.value);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +16,46 @@ from ..frames import to_bytes
 
 HERE = Path(__file__).parent
 COLUMNS = 8
-PLAYER = """<div class="rt-player" data-testid="player" data-frame="0" data-frames="0" tabindex="0" role="group"
+SPEEDS = "".join(f'<option value="{v}"{" selected" * (v == 1)}>{v}×</option>' for v in (0.1, 0.25, 0.5, 1, 2, 4))
+PLAYER = f"""<div class="rt-player" data-testid="player" data-frame="0" data-frames="0" tabindex="0" role="group"
  aria-label="Film player: space plays, arrows step, 1 2 3 show one view alone"><div class="rt-views"></div>
 <div class="rt-bar"><button type="button" aria-label="One frame back">◀</button>
 <button type="button" aria-label="Play">▶</button><button type="button" aria-label="One frame on">▶▏</button>
 <input type="range" min="0" max="0" value="0" step="1" data-testid="player-slider" aria-label="Frame">
-<span class="rt-label"></span>
-<select aria-label="Speed"><option value="0.1">0.1×</option><option value="0.25">0.25×</option>
-<option value="0.5">0.5×</option><option value="1" selected>1×</option><option value="2">2×</option>
-<option value="4">4×</option></select>
+<span class="rt-label"></span><select aria-label="Speed">{SPEEDS}</select>
 <select aria-label="At the end"><option>loop</option><option>ping-pong</option><option>once</option></select>
 <select aria-label="View"><option value="frames">side by side</option></select>
 <button type="button" aria-label="Save this frame" title="Save this frame">⤓</button></div></div>"""
 
 
+def _html(elem_id: str, skeleton: str, script: str, value: Any = None) -> gr.HTML:
+    js = (HERE / script).read_text()
+    return gr.HTML(value, html_template=skeleton, js_on_load=js, apply_default_css=False, elem_id=elem_id)
+
+
 def player(elem_id: str) -> gr.HTML:
     """An empty player; its value is a `player_value`."""
-    return gr.HTML(
-        html_template=PLAYER, js_on_load=(HERE / "player.js").read_text(), apply_default_css=False, elem_id=elem_id
-    )
+    return _html(elem_id, PLAYER, "player.js")
 
 
 def chart(elem_id: str, value: dict[str, Any] | None = None) -> gr.HTML:
-    """A chart; its value is a `chart_value`."""
-    return gr.HTML(
-        value,
-        html_template='<div class="rt-chart"></div>',
-        js_on_load=(HERE / "chart.js").read_text(),
-        apply_default_css=False,
-        elem_id=elem_id,
-    )
+    """A chart; its value is a `chart_value`. Its click event carries the customdata `picked`, where points have some."""
+    return _html(elem_id, '<div class="rt-chart"></div>', "chart.js", value)
 
 
 def strip(elem_id: str) -> gr.HTML:
     """Small pictures in a row; its value is a `strip_value`. Its click event carries the `start` that was picked."""
-    return gr.HTML(
-        html_template='<div class="rt-strip" role="group" aria-label="Start frames"></div>',
-        js_on_load=(HERE / "strip.js").read_text(),
-        apply_default_css=False,
-        elem_id=elem_id,
-    )
+    return _html(elem_id, '<div class="rt-strip" role="group" aria-label="Start frames"></div>', "strip.js")
+
+
+def carried(event: gr.EventData, name: str) -> Any:
+    """What a click event carries under a name, from the browser, so it may be anything; None where there is nothing."""
+    return event._data.get(name) if isinstance(event._data, dict) else None
 
 
 def strip_value(frames: Tensor, starts: list[int]) -> dict[str, Any]:
     """Frames [T, 3, H, W] for the strip, and the start that each of them stands for."""
-    height, width = frames.shape[-2:]
-    sprite = _sprite(frames, lossless=False)
+    sprite, (height, width) = _sprite(frames, lossless=False), frames.shape[-2:]
     return {"sprite": sprite, "columns": COLUMNS, "width": width, "height": height, "starts": starts}
 
 
@@ -75,15 +70,29 @@ def download(
     return button
 
 
+def lossless_box() -> gr.Checkbox:
+    """Whether a player's pictures are lossless, see `player_value`."""
+    return gr.Checkbox(False, label="Lossless (PNG)", info="JPEG can hide or mimic artefacts.")
+
+
 def note(text: str, *classes: str) -> None:
     """Small print, which says what is seen."""
     gr.Markdown(text, elem_classes=["rt-note", *classes])
 
 
+def noted_charts(charts: list[tuple[str, str]]) -> list[gr.HTML]:
+    """Charts side by side, by (elem_id, what is seen in it)."""
+    drawn = []
+    with gr.Row():
+        for elem_id, seen in charts:
+            with gr.Column(min_width=320):
+                drawn.append(chart(elem_id))
+                note(f"What you see: {seen}")
+    return drawn
+
+
 def plotly_folder() -> Path:
     """Where the plotly package keeps its plotly.min.js, found without importing it."""
-    from importlib.util import find_spec
-
     spec = find_spec("plotly")
     assert spec is not None and spec.origin is not None
     return Path(spec.origin).parent / "package_data"
@@ -121,20 +130,12 @@ def player_value(views: dict[str, Tensor], key: str, lossless: bool = False, aut
 
 
 def _sprite(frames: Tensor, lossless: bool) -> str:
-    import torch
     from PIL import Image
+    from torchvision.utils import make_grid
 
-    pixels = to_bytes(frames)  # [T, H, W, 3]
-    rows = -(-len(pixels) // COLUMNS)
-    height, width = pixels.shape[1:3]
-    sheet = torch.zeros(rows * COLUMNS, height, width, 3, dtype=torch.uint8)
-    sheet[: len(pixels)] = pixels
-    sheet = sheet.view(rows, COLUMNS, height, width, 3).transpose(1, 2).reshape(rows * height, COLUMNS * width, 3)
-    file = io.BytesIO()
-    image = Image.fromarray(sheet.numpy())
-    if lossless:
-        image.save(file, "PNG", compress_level=1)
-    else:
-        image.save(file, "JPEG", quality=85, subsampling=0)  # the first visit loads three of 64 frames
-    kind = "png" if lossless else "jpeg"
+    grid = make_grid(to_bytes(frames).movedim(-1, 1), nrow=COLUMNS, padding=0)  # [3, rows * H, columns * W]
+    # at this quality, for the first visit loads three of 64 frames
+    how = {"compress_level": 1} if lossless else {"quality": 85, "subsampling": 0}
+    file, kind = io.BytesIO(), "png" if lossless else "jpeg"
+    Image.fromarray(grid.movedim(0, -1).contiguous().numpy()).save(file, kind, **how)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -5,14 +5,14 @@ Fields, their help and their ranges are read from the Recipe itself; a new one a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from ..errors import RoadtripError
-from ..recipes import RECIPES, Recipe, parse_values
+from ..recipes import RECIPES, Recipe, find_recipe, parse_values
 from .diagram import diagram
 from .player import note
 from .tab import QUIET, Event, escape_markdown, user_errors
@@ -35,8 +35,7 @@ GROUPS = {
 FIELDS = [f for f in fields(Recipe) if f.name != "name"]
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(NamedTuple):
     """What one click fills in. changes: as the page has them, "unroll=3 l1_weight=10"."""
 
     label: str
@@ -56,11 +55,8 @@ PRESETS = (
 def recipe_of_choice(name: str, changes: str | None = "") -> Recipe:
     """One of the five with some of its fields changed, which its name then says. Raises RoadtripError for a field that
     is not there, a value that is out of range, or a combination that can't be."""
-    if name not in RECIPES:
-        raise RoadtripError("Choose one of the five recipes.")
-    values = parse_values((changes or "").split())
-    values = {k: v for k, v in values.items() if v != getattr(RECIPES[name], k)}
-    return replace(RECIPES[name], **values | {"name": ", ".join([name, *_written(values)])})
+    recipe, values = find_recipe(name), _changed(name, parse_values((changes or "").split()))
+    return replace(recipe, **values | {"name": ", ".join([name, *_written(values)])})
 
 
 def choose(name: str, changes: str | None = "") -> list[Any]:
@@ -86,29 +82,25 @@ def change(field: str, name: str, changes: str, value: Any) -> list[Any]:
     """[changes, sketch, note] after one field was set."""
     try:
         if value is None:
-            raise RoadtripError(f"{_label(field)} is empty.")
+            raise RoadtripError(f"{field.replace('_', ' ')} is empty.")
         values = parse_values(changes.split()) | {field: type(getattr(RECIPES[name], field))(value)}
         recipe = recipe_of_choice(name, " ".join(_written(values)))
     except RoadtripError as error:
         return [gr.skip(), gr.skip(), f"**{escape_markdown(str(error))}** It stays as it was."]
-    kept = {k: v for k, v in values.items() if v != getattr(RECIPES[name], k)}
-    return [" ".join(_written(kept)), *_filled(recipe)[:2]]
+    return [" ".join(_written(_changed(name, values))), *_filled(recipe)[:2]]
+
+
+def _changed(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in values.items() if value != getattr(RECIPES[name], field)}
 
 
 def _filled(recipe: Recipe) -> list[Any]:
-    return [
-        diagram(recipe),
-        f"What is trained: **{escape_markdown(recipe.name)}**.",
-        *(getattr(recipe, f.name) for f in FIELDS),
-    ]
+    said = f"What is trained: **{escape_markdown(recipe.name)}**."
+    return [diagram(recipe), said, *(getattr(recipe, f.name) for f in FIELDS)]
 
 
 def _written(values: dict[str, Any]) -> list[str]:
     return [f"{field}={value}" for field, value in values.items()]
-
-
-def _label(field: str) -> str:
-    return field.replace("_", " ")
 
 
 class Section(NamedTuple):
@@ -123,35 +115,19 @@ def build(max_seconds: int, max_seed: int) -> Section:
     note("One click fills in:")
     with gr.Row():
         buttons = [gr.Button(p.label, size="sm", min_width=90) for p in PRESETS]
-    name = gr.Radio(
-        [(f"{n}: {STORY.get(n, '')}", n) for n in RECIPES],
-        value="v1",
-        label="Recipe",
-        info="Each is the one before with one thing more.",
-        elem_id="rt-recipe",
-    )
+    recipes = [(f"{n}: {STORY[n]}" if n in STORY else n, n) for n in RECIPES]
+    info = "Each is the one before with one thing more."
+    name = gr.Radio(recipes, value="v1", label="Recipe", info=info, elem_id="rt-recipe")
     sketch = gr.HTML(diagram(RECIPES["v1"]), apply_default_css=False, elem_id="rt-diagram")
     note(
         "What you see: what feeds what in training. G is the one network, used again for each frame; dashed frames are "
         "its own; L1 and D, the discriminator, are the losses and the frames that each of them sees."
     )
     with gr.Row():
-        seconds = gr.Number(
-            60,
-            label="Seconds",
-            info="60 s shows a trend; 5 min is better.",
-            minimum=1,
-            maximum=max_seconds,
-            elem_id="rt-seconds",
-        )
-        seed = gr.Number(
-            0,
-            label="Seed",
-            info="The same seed, the same weights and clips.",
-            precision=0,
-            minimum=0,
-            maximum=max_seed,
-        )
+        how: dict[str, Any] = {"info": "60 s shows a trend; 5 min is better.", "elem_id": "rt-seconds"}
+        seconds = gr.Number(60, label="Seconds", minimum=1, maximum=max_seconds, **how)
+        how = {"info": "The same seed, the same weights and clips.", "precision": 0}
+        seed = gr.Number(0, label="Seed", minimum=0, maximum=max_seed, **how)
     with gr.Accordion("Advanced: every other field of the recipe", open=False):
         changes = gr.Textbox(
             label="Overrides",
@@ -180,8 +156,8 @@ def _fields(recipe: Recipe) -> list[Any]:
         if f.name in GROUPS:
             gr.Markdown(f"**{GROUPS[f.name]}**")
             row = gr.Row()
-        how: dict[str, Any] = {"label": _label(f.name), "info": f.metadata["help"], "min_width": 200}
-        how["value"] = getattr(recipe, f.name)
+        how: dict[str, Any] = {"label": f.name.replace("_", " "), "info": f.metadata["help"]}
+        how |= {"value": getattr(recipe, f.name), "min_width": 200}
         with row:
             if f.metadata["choices"]:
                 parts.append(gr.Dropdown(list(f.metadata["choices"]), **how))

@@ -5,7 +5,6 @@ Puts what evaluation.py finds into words; computes no number itself. Independent
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,12 +19,25 @@ from ..frames import as_float, psnr
 from ..oscillation import MIN_WINDOW, oscillation
 from ..rollout import rollout
 from .charts import NAMES, error_curves
-from .compute import on_compute_thread
-from .library import ROAD, ROADS, opening_model, shipped_names
-from .player import chart, chart_value, download, note, player, player_value, strip, strip_value
+from .compute import computed
+from .player import carried, chart, chart_value, download, lossless_box, note, player, player_value, strip, strip_value
 from .session import Session, cached_view
 from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
-from .tab import QUIET, VIEW, Event, Field, Tab, escape_markdown, number, two_decimals, user_errors, whole_number
+from .tab import (
+    QUIET,
+    VIEW,
+    Event,
+    Field,
+    Tab,
+    address_of,
+    escape_markdown,
+    film_and_start,
+    model_menu,
+    number,
+    two_decimals,
+    user_errors,
+    whole_number,
+)  # fmt: skip
 
 MAX_HORIZON = 256
 PLAYER = "rt-scrub-player"
@@ -33,17 +45,12 @@ STRIP_STARTS = 12  # to pick from
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
 
 
+@user_errors()
+@cached_view
 def update_view(
     session: Session, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
 ) -> tuple[Any, Any, str]:
     """(the player's value, the error curves, what they say)."""
-    with user_errors():
-        return cached_view(_update_view, session, model_name, film_name, start, horizon, lossless)
-
-
-def _update_view(
-    session: Session, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
-) -> tuple[Any, Any, str]:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
     first, horizon = nearest_start(offered_starts(film, [model]), start), horizon_in_range(horizon)
@@ -115,13 +122,10 @@ def how_it_moves(y: Tensor, film: Film) -> str:
     )
 
 
+@user_errors()
+@computed
 def strip_of(session: Session, model_name: str, film_name: str) -> Any:
     """Pictures of the starts that there are for this model and film."""
-    with user_errors():
-        return on_compute_thread(_strip_of, session, model_name, film_name)
-
-
-def _strip_of(session: Session, model_name: str, film_name: str) -> Any:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
     starts = evenly_spaced(offered_starts(film, [model]), STRIP_STARTS)
@@ -130,37 +134,35 @@ def _strip_of(session: Session, model_name: str, film_name: str) -> Any:
 
 def pick_start(event: gr.EventData) -> Any:
     """The start of the picture that was clicked."""
-    start = event._data.get("start") if isinstance(event._data, dict) else None
+    start = carried(event, "start")
     return start if isinstance(start, int) else gr.skip()
 
 
+@user_errors()
+@computed
 def take_checkpoint(session: Session, file: str | None) -> Any:
     """A visitor's own weights, into the session; checked before a network is built from them."""
-    with user_errors():
-        if not file:
-            raise RoadtripError("Choose a model.safetensors first; the download in Train holds one.")
-        model = on_compute_thread(load, file)
-        facts = model.provenance
-        about = f"{facts.recipe.name}, seed {facts.seed}, {facts.step} steps" if facts else "a model"
-        name = f"{about} (uploaded)"
-        session.add_model(name, model)
-        return gr.update(choices=session.model_names(), value=name)
+    if not file:
+        raise RoadtripError("Choose a model.safetensors first; the download in Train holds one.")
+    model = load(file)
+    facts = model.provenance
+    about = f"{facts.recipe.name}, seed {facts.seed}, {facts.step} steps" if facts else "a model"
+    name = f"{about} (uploaded)"
+    session.add_model(name, model)
+    return gr.update(choices=session.model_names(), value=name)
 
 
+@user_errors()
+@computed
 def export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> str:
-    with user_errors():
-        if kind not in FORMATS:
-            raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
-        return str(on_compute_thread(_export, session, model_name, film_name, start, horizon, kind))
-
-
-def _export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> Path:
+    if kind not in FORMATS:
+        raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
     model = session.model(model_name)
     film = film_for(session, film_name, model)
     first = nearest_start(offered_starts(film, [model]), start)
     f1, f2 = film.frames[first], film.frames[first + film.gap]
     y = rollout(model, f1, f2, horizon_in_range(horizon))[0]
-    return write(session.download_dir() / f"rollout{FORMATS[kind]}", y)
+    return str(write(session.download_dir() / f"rollout{FORMATS[kind]}", y))
 
 
 def build(session: gr.State) -> Tab:
@@ -170,17 +172,8 @@ def build(session: gr.State) -> Tab:
         "realistic, beside what really came and against no-network baselines."
     )
     with gr.Row():
-        model = gr.Dropdown(
-            shipped_names(),
-            value=opening_model("v2"),
-            label="Model",
-            info="Pretrained, or trained by you.",
-            min_width=230,
-        )
-        film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
-        start = gr.Slider(
-            0, 10**6, 0, step=1, label="Start frame", info="f1, on film the model has not seen.", min_width=230
-        )
+        model = model_menu("Model", "v2")
+        film, start = film_and_start()
         horizon = gr.Slider(1, MAX_HORIZON, HORIZON, step=1, label="Horizon", info="Frames to generate.", min_width=230)
     starts = strip("rt-starts")
     note("What you see: where on the held-out film a rollout can start; a click picks f1.")
@@ -190,7 +183,7 @@ def build(session: gr.State) -> Tab:
     asked = [session, model, film, start, horizon]
     with gr.Row(equal_height=True):
         go = gr.Button("Generate", variant="primary", elem_id="rt-drive")
-        lossless = gr.Checkbox(False, label="Lossless (PNG)", info="JPEG can hide or mimic artefacts.")
+        lossless = lossless_box()
         kind = gr.Dropdown(list(FORMATS), label="Save as", info="Pixels are repeated, never smoothed.", min_width=120)
         download("Save the rollout", "rt-export", export, [*asked, kind], "export", **VIEW)
     words = gr.Markdown(elem_id="rt-words", elem_classes="rt-words")
@@ -210,17 +203,14 @@ def build(session: gr.State) -> Tab:
     draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
     draw_first: Event = QUIET | VIEW | {"fn": open_view, "inputs": asked, "outputs": [start, *outputs]}
     draw_strip: Event = QUIET | VIEW | {"fn": strip_of, "inputs": [session, model, film], "outputs": starts}
-    for listen in (lossless.input, start.release, horizon.release):
-        listen(**draw)
+    gr.on([lossless.input, start.release, horizon.release], **draw)
     taken = use.click(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
     for chosen in (model.input, film.input, taken.success):
         chosen(start_range, [session, film, model], start, **QUIET | VIEW).then(**draw).then(**draw_strip)
     starts.click(pick_start, None, start, **QUIET | VIEW).then(**draw)
     return Tab(
         address=[
-            Field("model", model, choices=Session.model_names),
-            Field("film", film, choices=Session.film_names),
-            Field("start", start, lambda text: whole_number(text, 0, 10**9)),
+            *address_of({"model": model}, film, start),
             Field("horizon", horizon, lambda text: whole_number(text, 1, MAX_HORIZON)),
         ],
         first=[draw_first, draw_strip],

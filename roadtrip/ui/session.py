@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +166,18 @@ def restore_session(session: Session, secret: str | None) -> tuple[Session, str]
     return session, secret
 
 
-@lru_cache(maxsize=8)
-def _cached_view(view: Callable[..., T], folder: str, choices: tuple[Any, ...]) -> T:
-    return view(Session(), *choices)
+def cached_view(view: Callable[..., T]) -> Callable[..., T]:
+    """Decorator of a view(session, *choices): calls it `on_compute_thread`, and remembers it for all visitors where nothing
+    of this one's own is chosen."""
 
+    @lru_cache(maxsize=4)
+    def shared(folder: str, choices: tuple[Any, ...]) -> T:
+        return view(Session(), *choices)
 
-def cached_view(view: Callable[..., T], session: Session, *choices: Any) -> T:
-    """view(session, *choices) on the compute thread, remembered for all visitors where nothing of this one's own is
-    chosen."""
-    if (session.models.keys() | session.films.keys()).intersection(choices):
-        return on_compute_thread(view, session, *choices)
-    return on_compute_thread(_cached_view, view, str(checkpoints()), choices)
+    @wraps(view)
+    def cached(session: Session, *choices: Any) -> T:
+        if (session.models.keys() | session.films.keys()).intersection(choices):
+            return on_compute_thread(view, session, *choices)
+        return on_compute_thread(shared, str(checkpoints()), choices)
+
+    return cached

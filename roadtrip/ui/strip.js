@@ -7,13 +7,10 @@ async function show(value) {
   image.src = value.sprite;
   await image.decode();
   box.replaceChildren(...value.starts.map((start, i) => {
-    const button = document.createElement('button'), canvas = document.createElement('canvas');
-    button.type = 'button';
-    button.setAttribute('aria-label', `Start at frame ${start}`);
-    button.title = `frame ${start}`;
-    canvas.width = value.width; canvas.height = value.height;
-    const [x, y] = [(i % value.columns) * value.width, Math.floor(i / value.columns) * value.height];
-    canvas.getContext('2d').drawImage(image, x, y, value.width, value.height, 0, 0, value.width, value.height);
+    const { width, height, columns } = value, title = `frame ${start}`;
+    const button = Object.assign(document.createElement('button'), { type: 'button', title, ariaLabel: `Start at ${title}` });
+    const canvas = Object.assign(document.createElement('canvas'), { width, height });
+    canvas.getContext('2d').drawImage(image, i % columns * width, Math.floor(i / columns) * height, width, height, 0, 0, width, height);
     button.append(canvas);
     button.onclick = () => {
       box.querySelectorAll('button').forEach(b => b.setAttribute('aria-pressed', b === button));

@@ -16,9 +16,11 @@ from ..study import SIZE, STEPS, Row, is_model_of, read_results
 from ..study.analysis import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
 from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
 from .library import checkpoints, shipped, shipped_names
-from .player import chart, chart_value, note
+from .player import carried, chart, chart_value, note, noted_charts
 from .starts import recipe_of
 from .tab import QUIET, Event, escape_markdown, user_errors
+
+NO_TABLE = "The study has no such table; choose one from the menu."
 
 
 @lru_cache(maxsize=1)
@@ -26,10 +28,8 @@ def _tables(file: str, changed: float) -> dict[str, list[Row]]:
     """Rows by film and setting, as the menu calls them."""
     tables: dict[str, list[Row]] = {}
     for row in read_results(file):
-        name = ", ".join(
-            filter(None, [row["film"], row["setting"], f"{row['steps']} steps", "{}×{}".format(*row["size"])])
-        )
-        tables.setdefault(name, []).append(row)
+        parts = [row["film"], row["setting"], f"{row['steps']} steps", "{}×{}".format(*row["size"])]
+        tables.setdefault(", ".join(filter(None, parts)), []).append(row)
     return dict(sorted(tables.items(), key=lambda item: -len(item[1])))
 
 
@@ -49,10 +49,10 @@ def whole() -> dict[str, Any]:
 def choose(event: gr.EventData) -> str:
     """The table whose cell was clicked."""
     with user_errors():
-        wanted = event._data.get("picked") if isinstance(event._data, dict) else None
-        name = wanted[0] if isinstance(wanted, list) and wanted else None
-        if not isinstance(name, str) or name not in tables():
-            raise RoadtripError("The study has no such table; choose one from the menu.")
+        picked = carried(event, "picked")
+        name = next((name for name in tables() if isinstance(picked, list) and picked[:1] == [name]), None)
+        if name is None:
+            raise RoadtripError(NO_TABLE)
         return name
 
 
@@ -61,7 +61,7 @@ def update_view(table: str, measure: str) -> tuple[Any, str]:
     with user_errors():
         rows = tables().get(table)
         if not rows or measure not in MEASURES:
-            raise RoadtripError("The study has no such table; choose one from the menu.")
+            raise RoadtripError(NO_TABLE)
         return chart_value(seeds_of_arms(rows, measure)), in_words(groups(rows))
 
 
@@ -78,24 +78,22 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
     """What is known of the run whose dot was clicked, the onset and the clock of its arm's runs, and the name of its
     model where that is shipped."""
     with user_errors():
-        wanted = event._data.get("picked") if isinstance(event._data, dict) else None
-        rows = tables().get(table, [])
-        row = next((r for r in rows if isinstance(wanted, list) and [r["arm"], r["seed"]] == wanted[:2]), None)
+        picked, rows = carried(event, "picked"), tables().get(table, [])
+        row = next((r for r in rows if isinstance(picked, list) and picked[:2] == [r["arm"], r["seed"]]), None)
         if row is None:
             raise RoadtripError("That dot is no longer there; choose the table again.")
         numbers = ", ".join(f"{k} {v:.2f}" for k in MEASURES if (v := measure_value(row, k)) is not None)
-        said = f"**{escape_markdown(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers})."
+        said = f"**{escape_markdown(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers}). "
         name = next((n for n in shipped_names() if is_model_of(shipped(n), row)), None)
-        arm = [r for r in rows if r["arm"] == row["arm"]]
-        curves = chart_value(onsets(arm)), chart_value(training_curves(arm))
         if name:
-            return f"{said} It is the first model above now.", *curves, name
-        return (
-            f"{said} Its weights are not shipped; this makes them again in about {row['seconds'] / 60:.0f} minutes of one "
-            f"core:\n\n```\n{row['command']}\n```",
-            *curves,
-            gr.skip(),
-        )
+            said += "It is the first model above now."
+        else:
+            said += (
+                f"Its weights are not shipped; this makes them again in about {row['seconds'] / 60:.0f} minutes of one "
+            )
+            said += f"core:\n\n```\n{row['command']}\n```"
+        arm = [r for r in rows if r["arm"] == row["arm"]]
+        return said, chart_value(onsets(arm)), chart_value(training_curves(arm)), name or gr.skip()
 
 
 def study_note(names: Iterable[str]) -> str:
@@ -110,9 +108,9 @@ def study_note(names: Iterable[str]) -> str:
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = groups(others)[0].count(row["verdict"])
         ruled = [r for r in others if r["seed"] < SELECTION_SEEDS]
-        why = f"because it ends as “{escape_markdown(row['verdict'])}”"
-        if row in ruled and median_seed(ruled) == row:
-            why = f"as the median by R of seeds 0 to {SELECTION_SEEDS - 1}; it ends as “{escape_markdown(row['verdict'])}”"
+        why = f"ends as “{escape_markdown(row['verdict'])}”"
+        median = row in ruled and median_seed(ruled) == row
+        why = f"as the median by R of seeds 0 to {SELECTION_SEEDS - 1}; it {why}" if median else f"because it {why}"
         facts = [row["arm"], f"seed {row['seed']}", f"{row['steps']} steps", *filter(None, [row["setting"]])]
         said.append(
             f"*{escape_markdown(name)}* is a run of the study below ({escape_markdown(', '.join(facts))}), shipped {why} "
@@ -144,37 +142,23 @@ def build() -> Section | None:
     )
     gr.Markdown("## Every seed")
     with gr.Row():
-        table = gr.Dropdown(
-            names, value=names[0], label="Film and setting", info="Dataset and settings.", min_width=320
-        )
-        measure = gr.Radio(
-            [(label, key) for key, label in MEASURES.items()],
-            value="R",
-            label="Measure",
-            info="Y axis.",
-            min_width=320,
-        )
-    dots = chart("rt-seeds", chart_value(seeds_of_arms(tables()[names[0]], "R")))
-    words = gr.Markdown(in_words(groups(tables()[names[0]])), elem_classes="rt-note")
+        how: dict[str, Any] = {"label": "Film and setting", "info": "Dataset and settings.", "min_width": 320}
+        table = gr.Dropdown(names, value=names[0], **how)
+        how = {"value": "R", "label": "Measure", "info": "Y axis.", "min_width": 320}
+        measure = gr.Radio([(label, key) for key, label in MEASURES.items()], **how)
+    shown, said = update_view(names[0], "R")
+    dots = chart("rt-seeds", shown)
+    words = gr.Markdown(said, elem_classes="rt-note")
     note(
         "What you see: each dot is one training run, measured on 8 held-out starts; colour and shape are its verdict. "
         "The bands are real film and linear extrapolation. A click on a dot says what it is, and puts its model above "
         "where that is shipped. `docs/findings.md` has what follows and what does not."
     )
     picked: list[Any] = [gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")]
-    with gr.Row():
-        for name, seen in (
-            ("rt-onset", "R in windows of 16 frames along the rollout, of every seed of the arm whose dot was clicked"),
-            (
-                "rt-clock",
-                "R of its rollouts from one start while it was trained, over training steps",
-            ),
-        ):
-            with gr.Column(min_width=320):
-                picked.append(chart(name))
-                note(f"What you see: {seen}.")
+    onset = "R in windows of 16 frames along the rollout, of every seed of the arm whose dot was clicked."
+    clock = "R of its rollouts from one start while it was trained, over training steps."
+    picked += noted_charts([("rt-onset", onset), ("rt-clock", clock)])
     draw: Event = QUIET | {"fn": update_view, "inputs": [table, measure], "outputs": [dots, words]}
-    table.input(**draw)
-    measure.input(**draw)
+    gr.on([table.input, measure.input], **draw)
     cells.click(choose, None, table, **QUIET).success(**draw)
     return Section(table, dots, picked)

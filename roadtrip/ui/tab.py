@@ -1,4 +1,4 @@
-"""What every tab is built with: its value for the page, how its events are queued, errors and texts safe to show.
+"""What every tab is built with: its value for the page, how its events are queued, shared menus, errors and texts.
 
 Independent of what the tab shows.
 """
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
+from .library import ROAD, ROADS, opening_model, shipped_names
 from .session import Session
 
 Event = dict[str, Any]  # what gradio listens with: fn, inputs, outputs, and how it is queued
@@ -46,6 +47,26 @@ class Tab(NamedTuple):
     changes: list[Any]
     restore: Sequence[Event] = ()
     warm_up: Callable[[], None] | None = None
+
+
+def model_menu(label: str, wanted: str, place: int = 0) -> gr.Dropdown:
+    """A menu of models that opens as `opening_model` says."""
+    value, info = opening_model(wanted, place), "Pretrained, or trained by you."
+    return gr.Dropdown(shipped_names(), value=value, label=label, info=info, min_width=230)
+
+
+def film_and_start() -> tuple[gr.Dropdown, gr.Slider]:
+    """The menu of films, and a slider over starts, which `start_range` fits to a film."""
+    film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
+    info = "First input frame, held out in training."
+    return film, gr.Slider(0, 10**6, 0, step=1, label="Start frame", info=info, min_width=230)
+
+
+def address_of(models: dict[str, gr.Dropdown], film: gr.Dropdown, start: gr.Slider) -> list[Field]:
+    """What the address says of them, the models under these names."""
+    fields = [Field(name, menu, choices=Session.model_names) for name, menu in models.items()]
+    fields.append(Field("film", film, choices=Session.film_names))
+    return [*fields, Field("start", start, lambda text: whole_number(text, 0, 10**9))]
 
 
 def whole_number(text: str, low: int, high: int) -> int:
