@@ -27,6 +27,8 @@ from .errors import RoadtripError
 from .film import Film, find_cuts, fingerprint_of, is_film_file, load_film
 
 VERSION = 2  # of what the cache keeps; raise it when decode.py, find_cuts or the film file give anything else
+# which vectors torch, oneDNN and MKL use, read when they start; the study sets them for its runs
+VECTOR_SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 MAX_UNUSED = 60 * 24 * 3600  # seconds after which a film that nobody opened leaves the cache
 MAX_BYTES = 20 * 10**9  # of the cache: 16,000 frames of 72×128 are 0.44 · 10⁹
 KEPT = re.compile(r"\.?([0-9a-f]{32})(?:-v([0-9]{1,9}))?[-.]")  # names of films, unfinished imports, older locks
@@ -120,7 +122,9 @@ def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: boo
         drive_id = hashlib.sha256(f"scenery {scenery.VERSION} {seed}".encode()).hexdigest()
         return Film(frames, cuts, gap, None, (0,), name, fingerprint, (), (drive_id,))
 
-    return _cached([fingerprint], size, render, report, cache)
+    # other vectors round some pixels otherwise: a process must not find what another kind has rendered
+    vectors = [torch.backends.cpu.get_cpu_capability(), *map(os.environ.get, VECTOR_SETTINGS)]
+    return _cached([fingerprint, vectors], size, render, report, cache)
 
 
 def _join(films: list[Film]) -> Film:

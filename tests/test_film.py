@@ -6,6 +6,8 @@ import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -558,6 +560,24 @@ def test_unseen_starts_are_those_no_model_was_trained_on():
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_never_finds_a_road_that_other_vectors_rendered(tmp_path):
+    """Some of its pixels would be another rounding, and a training on it another training."""
+    code = (
+        "import sys, hashlib, roadtrip as rt\n"
+        "for kept in (True, False):\n"
+        "    frames = rt.open_film('scenery', size=(24, 40), cache=kept).frames\n"
+        "    print(hashlib.sha256(frames.contiguous().numpy().tobytes()).hexdigest())\n"
+    )
+    for more in ({}, {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}):
+        env = {k: v for k, v in os.environ.items() if k not in sources.VECTOR_SETTINGS}
+        command = [sys.executable, "-c", code]
+        out = subprocess.run(
+            command, env=env | more | {"ROADTRIP_CACHE": str(tmp_path)}, capture_output=True, text=True, check=True
+        ).stdout.split()
+        assert out[0] == out[1]
+    assert len(list((tmp_path / "films").glob("*.film"))) == 2
 
 
 def test_scenery_is_the_road_whatever_lies_in_the_working_folder(tmp_path, monkeypatch):

@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 
 from ..errors import RoadtripError
+from ..sources import VECTOR_SETTINGS
 from ..train import find_device
 from .rows import Job, Key, Row, key_of
 from .running import open_job, run
 
 # With wider vectors, sums are added up in another order and a run becomes another: where an x86 processor has AVX2 a run
-# keeps to it, and rows were seen to come out alike on two kinds. Read by torch, oneDNN and MKL when they start.
-VECTORS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+# keeps to it, and rows were seen to come out alike on two kinds (on a third they did not).
+VECTORS = dict(zip(VECTOR_SETTINGS, ("avx2", "AVX2", "AVX2")))
 
 
 def plan(jobs: Iterable[Job], known: Sequence[Row]) -> tuple[list[Row], list[Job]]:
