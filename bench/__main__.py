@@ -4,8 +4,6 @@ Prints one table and, with --json FILE, keeps it for `make bench-compare OLD=…
 close everything else first.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -5,8 +5,6 @@ frames measured in the same page; the first moving picture, and what was loaded 
 in some seconds beside the same run in a process without it. Needs the test extra and Chromium; close everything else first.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import statistics

@@ -18,7 +18,7 @@ from typing import Any
 import roadtrip as rt
 from roadtrip.evaluation import METHODS
 from roadtrip.recipes import parse_values
-from roadtrip.study import film_and_gap
+from roadtrip.study.rows import film_and_gap
 
 HORIZONS = (1, 4, 16)
 Row = dict[str, Any]

@@ -3,8 +3,6 @@
 Independent of what is in them.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import secrets

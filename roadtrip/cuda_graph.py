@@ -4,8 +4,6 @@ takes to launch; a CUDA graph launches them together.
 Independent of models and training.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Frames to files: mp4, gif, webp, a png strip. Independent of models and films."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 A minute is a few hundred steps, and each counts: docs/speed.md has what Muon buys over Adam. Independent of models.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

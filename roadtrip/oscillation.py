@@ -5,8 +5,6 @@ y are T generated frames, x real film, d(a, b) = mean |a − b| over pixels and 
 d(y_t, y_{t−p}).
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ A drive is drawn as a World, driven along as a camera path, and painted in layer
 Independent of Film, models and measures; torch's global random generator stays as it was.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -3,8 +3,6 @@
 Independent of models, training and any UI.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

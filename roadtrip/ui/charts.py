@@ -1,7 +1,5 @@
 """Charts as pure functions from numbers to plotly figures (plain JSON). The app and notebooks show the same ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import reduce

@@ -1,7 +1,5 @@
 """What feeds what in a recipe, drawn from its fields: frames in a row, the network's arcs above, the losses below."""
 
-from __future__ import annotations
-
 import torch
 
 from ..discriminators import windows

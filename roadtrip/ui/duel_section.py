@@ -1,7 +1,5 @@
 """Run it yourself: two versions trained side by side from one seed, as many steps each. Stands under Compare."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from functools import partial
 from typing import Any

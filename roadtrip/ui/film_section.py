@@ -1,7 +1,5 @@
 """The film a visitor trains on: the rendered road or their own, its gap, and pictures of both before training."""
 
-from __future__ import annotations
-
 import base64
 import io
 from typing import Any

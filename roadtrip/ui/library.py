@@ -3,8 +3,6 @@
 Independent of visitors (see session.py) and of components.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import threading

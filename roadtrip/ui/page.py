@@ -3,8 +3,6 @@
 To add a tab, write its file and one line in TABS.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable

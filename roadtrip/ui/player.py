@@ -1,7 +1,5 @@
 """The components of every tab, player, chart, strip, download and note, and the values they show. Independent of models."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Fields, their help and their ranges are read from the Recipe itself; a new one appears here by itself.
 """
 
-from __future__ import annotations
-
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any, NamedTuple

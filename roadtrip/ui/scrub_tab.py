@@ -3,8 +3,6 @@
 Puts what evaluation.py finds into words; computes no number itself. Independent of the other tabs.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

@@ -1,7 +1,5 @@
 """A model on a film: where its rollouts may start, the real frames they are compared with, what to say of the pair."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Counts and medians come from study/analysis.py; computes no number itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple

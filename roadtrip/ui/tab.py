@@ -3,8 +3,6 @@
 Independent of what the tab shows.
 """
 
-from __future__ import annotations
-
 import html
 import logging
 import math

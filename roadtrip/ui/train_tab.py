@@ -3,8 +3,6 @@
 How a training runs is in training.py; this file shows one. Independent of the other tabs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from functools import partial
 from typing import Any

@@ -3,8 +3,6 @@
 Only generators can be stopped, so a training is one. Independent of the components that show it.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Callable, Generator, Iterator
