@@ -161,7 +161,7 @@ def parse_values(pairs: list[str]) -> dict[str, Any]:
         try:
             values[name] = {"True": True, "False": False}[text] if types[name] is bool else types[name](text)
         except (KeyError, ValueError):
-            raise RoadtripError(f"{pair!r} gives {name} no {types[name].__name__}.") from None
+            raise RoadtripError(f"{pair!r} should give {name} a value of type {types[name].__name__}.") from None
     return values
 
 

@@ -237,7 +237,7 @@ class Run:
         losses = {"l1": reconstruction_loss(fake, real)}
         total = recipe.l1_weight * losses["l1"]
 
-        if recipe.pingpong_weight:  # driven back without noise, and told so
+        if recipe.pingpong_weight:  # back from frames without noise, and conditioned on none
             end = torch.cat([batch.f2[:, None], fake], dim=1)[:, -2:]
             with self._autocast():
                 back = unroll(self.model, end[:, 1], end[:, 0], recipe.unroll, z=batch.z)
@@ -307,7 +307,7 @@ class Run:
 
     def _windows(self, batch: Batch, frames: Tensor) -> Tensor:
         """What the discriminator sees of `frames` [B, U, 3, H, W], real or generated. Its context is what the generator
-        was fed, the same for both (pix2pix's conditional way), though under replay or noise that is no real film."""
+        was fed, the same for both (pix2pix's conditional way), which under replay or noise is not real film."""
         recipe = self.recipe
         if batch.order is not None:
             frames = frames[torch.arange(len(frames), device=frames.device)[:, None], batch.order]
@@ -319,7 +319,7 @@ class Run:
         )
 
     def _plan(self, steps: int | None) -> None:
-        """Takes up a plan of `steps` in all. Where steps so far had another size than this plan gives them, which only a
+        """Switches to a plan of `steps` in all. Where steps so far had another size than this plan gives them, which only a
         resumed run knows, the schedule begins anew and rises from the share that the last step had."""
         if steps == self.planned:
             return

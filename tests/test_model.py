@@ -140,7 +140,7 @@ def test_windows_by_hand():
     known = windows(generated[:, :2], 2, context=context[:, 1:])
     assert is_(known[:2], c2, g3) and is_(known[2:], g3, g4)
     assert is_(windows(generated[:, :1], 3, context=context), c1, c2, g3)
-    # windows without a generated frame are not judged
+    # windows without a generated frame are left out
     assert is_(windows(generated[:, :1], 2, context=context), c2, g3)
     with pytest.raises(ValueError):
         windows(generated, 4)

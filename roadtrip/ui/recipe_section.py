@@ -18,8 +18,8 @@ from .tab import QUIET, Event, escape_markdown, user_errors
 STORY = {
     "v1": "g3 from f1 and f2, L1 loss. Learns fast, blurs when it drives on.",
     "v2": "v1, and one frame more on its own output.",
-    "v3-pair": "v2 and a discriminator that judges two frames at once.",
-    "v3-single": "v2 and a discriminator that judges one frame at a time.",
+    "v3-pair": "v2 and a discriminator that sees two frames at once.",
+    "v3-single": "v2 and a discriminator that sees one frame at a time.",
     "lstm": "v2 with a memory between encoder and decoder.",
 }
 # the first field of each group
