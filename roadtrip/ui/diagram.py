@@ -26,8 +26,8 @@ def diagram(recipe: Recipe) -> str:
     if recipe.unroll > shown:
         wide += 60
         parts.append(_text(wide - 50, ROW + BOX / 2 + 5, f"… g{recipe.unroll + 2}"))
-    seen = f"a discriminator sees {recipe.disc_frames} at once" if recipe.gan_weight else "no discriminator"
-    said = f"{recipe.unroll} generated frames in training, each from the two before it; {seen}"
+    about = f"a discriminator sees {recipe.disc_frames} at once" if recipe.gan_weight else "no discriminator"
+    said = f"{recipe.unroll} generated frames in training, each from the two before it; {about}"
     return (
         f'<svg viewBox="0 0 {wide} {high}" style="max-width:{wide}px;width:100%" role="img" aria-label="{said}" '
         f'font-family="system-ui, sans-serif" font-size="13">{"".join(parts)}</svg>'
