@@ -319,6 +319,10 @@ def _checked(config: Any, name: str) -> tuple[dict[str, Any], Provenance | None]
         if not isinstance(known, dict | None):
             raise KeyError("provenance")
     except (AttributeError, KeyError, TypeError, ValueError):
+        if isinstance(config, dict) and "middle" in config:  # what the bottleneck was called at first
+            raise RoadtripError(
+                f"{name} was saved by an earlier Roadtrip, which named its parts otherwise; train it again."
+            ) from None
         raise RoadtripError(
             f"The config in {name} does not describe a network of Roadtrip's; the checkpoint is damaged."
         ) from None

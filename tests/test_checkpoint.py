@@ -243,6 +243,14 @@ def test_a_resumed_run_says_where(tmp_path):
     assert p.ema.provenance.resumed_at == ((2, 2), (3, 3))
 
 
+def test_a_checkpoint_of_an_earlier_version_is_called_so(folder):
+    config = json.loads((folder / CONFIG).read_text())
+    old = {{"bottleneck": "middle", "noise_conditioned": "told"}.get(k, k): v for k, v in config.items()}
+    save_file(load_file(folder / MODEL), folder / MODEL, metadata={"config": json.dumps(old)})
+    with pytest.raises(rt.RoadtripError, match="earlier Roadtrip"):
+        rt.load(folder)
+
+
 def test_weights_that_do_not_fit(folder):
     with pytest.raises(rt.RoadtripError, match="don't fit"):
         rt.load(rewritten(folder, {"width": 16}))
