@@ -54,7 +54,7 @@ GAN_LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     """Half the mean squared norm of the score's gradient at real pictures (Mescheder et al. 2018), in float32. A picture's
     score is the mean of its map, as in the GAN losses: summed, the penalty would grow with the square of the patches, and
-    at any weight in use drown the GAN loss in Adam's moments."""
+    from a weight of 0.1 on it drowned the GAN loss in Adam's moments."""
     real = real.detach().float().requires_grad_()
     with torch.autocast(real.device.type, enabled=False):
         scores = discriminator(real)

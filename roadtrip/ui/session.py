@@ -170,7 +170,7 @@ def cached_view(view: Callable[..., T]) -> Callable[..., T]:
     """Decorator of a view(session, *choices): calls it `on_compute_thread`, and remembers it for all visitors where nothing
     of this one's own is chosen."""
 
-    @lru_cache(maxsize=4)
+    @lru_cache(maxsize=16)  # more than there are examples
     def shared(folder: str, choices: tuple[Any, ...]) -> T:
         return view(Session(), *choices)
 
