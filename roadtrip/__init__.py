@@ -7,7 +7,7 @@ from .errors import RoadtripError
 from .film import Film
 from .sources import open_film
 from .model import NextFrame
-from .rollout import rollout, unroll
+from .rollout import drive, rollout, unroll
 from .discriminators import PatchDiscriminator, windows
 from .recipes import RECIPES, Recipe
 from .train import Progress, train
@@ -23,6 +23,7 @@ __all__ = [
     "Film",
     "open_film",
     "NextFrame",
+    "drive",
     "rollout",
     "unroll",
     "PatchDiscriminator",
