@@ -27,7 +27,7 @@ class Sampler:
     evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them.
     temperature: of the noise that it begins with; 1 is as much as the network was trained for. drive_noise: the noise on
     the frames fed back that the network is told of when it drives, though none is added. refine: channels of the last
-    layers, at full resolution; 0 leaves those out.
+    layers, at full resolution; 0 leaves those out. pink: whether the noise is, see `pink`; else it is white.
     """
 
     evaluations: int = 4
@@ -36,12 +36,15 @@ class Sampler:
     temperature: float = 1.0
     drive_noise: float = 0.03
     refine: int = 16
+    pink: bool = True
 
     def __post_init__(self) -> None:
         for name, (low, high) in SPANS.items():
             value, whole = getattr(self, name), name in ("evaluations", "refine")
             if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:
                 raise RoadtripError(f"The sampler's {name} is {value!r}; choose a number from {low:g} to {high:g}.")
+        if type(self.pink) is not bool:
+            raise RoadtripError(f"The sampler's pink is {self.pink!r}; choose true or false.")
 
     def ladder(self) -> list[float]:
         """s at each evaluation, falling geometrically."""
@@ -76,11 +79,13 @@ def pink(white: Tensor) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(white.float()) * gain, (height, width))
 
 
-def noisy(real: Tensor, generator: torch.Generator) -> Tensor:
-    """Real frames float [B, U, 3, H, W] under noise, each at a level of its own, and that level s as a fourth channel."""
+def noisy(real: Tensor, sampler: Sampler, generator: torch.Generator) -> Tensor:
+    """Real frames float [B, U, 3, H, W] under the sampler's noise, each at a level of its own, and that level s as a
+    fourth channel."""
     mean, deviation = LEVELS
     s = (mean + deviation * torch.randn(*real.shape[:2], 1, 1, 1, generator=generator)).exp().to(real.device)
-    noise = pink(torch.randn(real.shape, generator=generator).to(real.device))
+    noise = torch.randn(real.shape, generator=generator).to(real.device)
+    noise = pink(noise) if sampler.pink else noise
     return torch.cat([real + SPREAD * s * noise, s.expand_as(real[:, :, :1])], dim=2)
 
 
@@ -111,7 +116,7 @@ def sample(denoise: Callable[[Tensor, Tensor], Tensor], z: Tensor, sampler: Samp
     denoise: gives the estimate of y without noise, of (y, s) with s float [B, 1, 1, 1].
     """
     ladder = sampler.ladder()
-    y = ladder[0] * sampler.temperature * pink(z)
+    y = ladder[0] * sampler.temperature * (pink(z) if sampler.pink else z)
     before, step_before = None, 0.0
     for s, after in zip(ladder, [*ladder[1:], None]):
         guess = denoise(y, y.new_full((len(y), 1, 1, 1), s))

@@ -294,9 +294,11 @@ def multiplier(model: NextFrame, frames: Tensor, steps: int = 100, seed: int = 0
         state = model.observe(m)
         for _ in range(MIN_WINDOW):  # a memory settles on the picture
             state = model.step(m, state, z=z)[1]
-    inputs = tuple(x.detach().requires_grad_() for x in (m, *state))
-    picture, after = model.step(inputs[0], inputs[1:], z=z)
-    outputs = (picture, *after)
+    inputs = [x.detach().requires_grad_() for x in (m, *state)]
+    picture, after = model.step(inputs[0], tuple(inputs[1:]), z=z)
+    # what a step hands on as it is, an anchor, is no coordinate of the map
+    moving = [(x, y) for x, y in zip(inputs, (picture, *after)) if x is not y]
+    inputs, outputs = ([pair[i] for pair in moving] for i in (0, 1))
 
     def transposed(vector: list[Tensor]) -> list[Tensor]:
         found = torch.autograd.grad(outputs, inputs, vector, retain_graph=True, allow_unused=True)

@@ -43,6 +43,9 @@ class Recipe:
     refine: int = _value(
         16, "Channels of a drawing network's last layers, at full resolution; 0 has none.", span=SPANS["refine"]
     )
+    pink: bool = _value(
+        True, "Draw noise whose amplitude falls as 1/f, as that of what is left does; else white noise."
+    )
     # what the loss sees
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
     l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
@@ -136,7 +139,7 @@ class Recipe:
         if not self.evaluations:
             return None
         levels = (self.first_level, self.last_level)
-        return Sampler(self.evaluations, *levels, self.temperature, self.drive_noise, self.refine)
+        return Sampler(self.evaluations, *levels, self.temperature, self.drive_noise, self.refine, self.pink)
 
     @property
     def clip(self) -> int:

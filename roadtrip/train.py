@@ -246,7 +246,7 @@ class Run:
         if recipe.disc_shuffle:
             order = self._on_device(torch.rand(recipe.batch, recipe.unroll, generator=random).argsort(dim=1))
         if recipe.sampler:
-            z = noisy(clips[:, 2:], random)
+            z = noisy(clips[:, 2:], recipe.sampler, random)
         return Batch(clips, f1, f2, noise, feedback_noise, order, z, anchor)
 
     def _train_step(self, r1_due: bool, *tensors: Any) -> dict[str, Tensor]:

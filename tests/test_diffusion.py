@@ -70,7 +70,7 @@ def test_the_loss_is_that_of_a_target_of_unit_variance():
     """(1 + s²)/s² · ‖D − r‖² is ‖F − F*‖² with r = y / (1 + s²) + F* · s / √(1 + s²)."""
     random = torch.Generator().manual_seed(0)
     real, moved = torch.rand(2, 5, 2, 3, 16, 16, generator=random)
-    z = noisy(real, random)
+    z = noisy(real, Sampler(), random)
     x, s = z[:, :, :3], z[:, :, 3:, :1, :1]
     F = torch.randn(real.shape, generator=random)
     y, r = (x - moved) / SPREAD, (real - moved) / SPREAD
@@ -82,7 +82,7 @@ def test_the_loss_is_that_of_a_target_of_unit_variance():
 
 def test_noisy_frames_carry_the_noise_they_tell_of():
     real = torch.zeros(400, 2, 3, 8, 8)
-    z = noisy(real, torch.Generator().manual_seed(0))
+    z = noisy(real, Sampler(pink=False), torch.Generator().manual_seed(0))
     s = z[:, :, 3, 0, 0]
     assert z.shape == (400, 2, 4, 8, 8) and (z[:, :, 3] == s[..., None, None]).all()
     assert torch.allclose(z[:, :, :3].std(dim=(2, 3, 4)) / (SPREAD * s), torch.ones(400, 2), atol=0.3)
@@ -238,7 +238,7 @@ def test_pink_noise_keeps_its_variance_and_hides_every_scale():
 @pytest.mark.parametrize("values", [
     {"evaluations": 0}, {"evaluations": 65}, {"evaluations": 2.0}, {"evaluations": True}, {"evaluations": "4"},
     {"first": 0.0}, {"first": math.nan}, {"first": math.inf}, {"last": 0}, {"temperature": -1}, {"temperature": None},
-    {"drive_noise": 2}, {"refine": -1}, {"refine": 1.5}, {"refine": 10**9},
+    {"drive_noise": 2}, {"pink": 1}, {"refine": -1}, {"refine": 1.5}, {"refine": 10**9},
 ], ids=str)  # fmt: skip
 def test_a_sampler_that_cant_be_is_a_sentence(values):
     with pytest.raises(rt.RoadtripError, match=next(iter(values))):
