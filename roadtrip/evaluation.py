@@ -225,6 +225,24 @@ def psnr_at_horizons(model: NextFrame, film: Film, held_out: float = HELD_OUT) -
     return {method: [curve[h - 1] for h in HORIZONS] for method, curve in means.items()}
 
 
+def spread_over_skill(
+    model: NextFrame, film: Film, draws: int = 8, most: int = N_ERROR_STARTS, held_out: float = HELD_OUT
+) -> float:
+    """Whether a model that samples scatters its next frames like the real ones (Fortin et al. 2014): with K draws,
+    sqrt((K + 1) / K · mean variance of the draws) over the RMSE of their mean, on at most `most` evenly spaced held-out
+    clips of three frames. 1 is right, less too sure, 0 a model that doesn't sample. Raises RoadtripError where there is
+    no such clip, and for fewer than 2 draws."""
+    starts = film.starts(3, "held_out", held_out)
+    if not len(starts) or draws < 2:
+        raise RoadtripError(f"Spread needs 2 draws and a held-out clip; {film.name} has {len(starts)}, draws: {draws}.")
+    if not model.latent_shape(*film.size):
+        return 0.0
+    f1, f2, real = as_float(film.clips(evenly_spaced(starts, most), 3)).unbind(1)
+    drawn = torch.stack([rollout(model, f1, f2, 1, seed)[:, 0].to(real.device) for seed in range(draws)])
+    variance, error = drawn.var(dim=0).mean(), (drawn.mean(dim=0) - real).square().mean()
+    return ((draws + 1) / draws * variance / error.clamp_min(1e-12)).sqrt().item()
+
+
 # --- a rollout beside the baselines -----------------------------------------------------------------------------------
 
 
