@@ -210,7 +210,7 @@ class Resumable(Protocol):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
 
 
-def save(path: str | Path, run: NextFrame | Resumable, resumable: bool = False) -> Path:
+def save(path: str | Path, run: NextFrame | Resumable, resumable: bool = False, half: bool = False) -> Path:
     """Writes a checkpoint folder, each of its files whole or not at all.
 
     Args:
@@ -218,6 +218,7 @@ def save(path: str | Path, run: NextFrame | Resumable, resumable: bool = False) 
             goes that belongs to what is written over: resuming it would be another run than the weights beside it.
         run: a model, or the Progress of a training.
         resumable: write train-state.safetensors too (optimisers, discriminator, EMA, random states); needs a Progress.
+        half: store the weights as float16, half as large; `load` gives float32 all the same.
     Returns: the folder. Raises RoadtripError where it cannot be written.
     """
     path = Path(path)
@@ -225,7 +226,10 @@ def save(path: str | Path, run: NextFrame | Resumable, resumable: bool = False) 
     config = model.architecture | {"provenance": model.provenance and model.provenance.to_dict()}
     with whole_file(path / MODEL) as file:
         # the config travels inside the weights too: one uploaded file is enough
-        save_file(_plain(model.state_dict()), file, metadata={"format": "pt", "config": json.dumps(config)})
+        weights = _plain(model.state_dict())
+        if half:
+            weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+        save_file(weights, file, metadata={"format": "pt", "config": json.dumps(config)})
     with whole_file(path / CONFIG) as file:
         file.write_text(json.dumps(config, indent=1))
     if not resumable:
@@ -258,6 +262,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> NextFrame:
     architecture, known = _checked(config, file.name)
     with torch.device("meta"):
         model = NextFrame(**architecture)
+    tensors = {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
     expected = {k: (v.shape, v.dtype) for k, v in model.state_dict().items()}
     if expected != {k: (v.shape, v.dtype) for k, v in tensors.items()}:
         raise RoadtripError(

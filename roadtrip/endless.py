@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from .evaluation import HELD_OUT, N_STARTS, film_windows
 from .film import evenly_spaced
 from .frames import as_float
 from .oscillation import LAGS, ROW, Oscillation, RealFilm, oscillation
-from .rollout import rollout
+from .rollout import drive
 
 if TYPE_CHECKING:
     from .film import Film
@@ -134,6 +135,11 @@ def endless(frames: Tensor, road: Road) -> Endless:
     )
 
 
+def newness(frames: Tensor, road: Road) -> float:
+    """Endless.nn of a few frames [T, 3, H, W], uint8 or float in [0, 1]."""
+    return _nearest(pool(frames), road.stills)[0].median().item() / road.newness
+
+
 def pool(frames: Tensor) -> Tensor:
     """Pooled stills: uint8 or float [0, 1], [T, 3, H, W] → float16 [T, 3 · H/4 · W/4] on the CPU."""
     T, C, H, W = frames.shape
@@ -237,7 +243,7 @@ def measure_endless(
     for seed in seeds:
         # bytes at rest: 20,000 frames of 72×128 are 0.55 · 10⁹ of them
         frames = torch.empty(len(clips), horizon, *clips.shape[2:], dtype=torch.uint8)
-        for t, frame in enumerate(rollout(model, clips[:, 0], clips[:, 1], horizon, seed).unbind(1)):
+        for t, frame in enumerate(islice(drive(model, clips[:, 0], clips[:, 1], seed), horizon)):
             frames[:, t] = (frame * 255).round()
         found += [endless(y, truth) for y in frames]
     return found

@@ -255,3 +255,13 @@ def test_a_network_that_draws_is_saved_and_loaded(tmp_path):
 def test_drawing_and_driving_back_exclude_each_other():
     with pytest.raises(rt.RoadtripError, match="drive back"):
         recipe(pingpong_weight=1.0)
+
+
+def test_half_precision_halves_the_file_and_hardly_moves_the_rollout(tmp_path):
+    model, (f1, f2) = drawing_model(), pictures(2)
+    whole, half = (rt.save(tmp_path / str(h), model, half=h) for h in (False, True))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] < 0.65 * sizes[0]
+    again = rt.load(half)
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    assert torch.allclose(rt.rollout(again, f1, f2, 2), rt.rollout(model, f1, f2, 2), atol=0.02)
