@@ -43,6 +43,7 @@ class Film:
     skipped: names of what could not be read.
     drive_ids: what each drive was made from, whatever its size and gap: sha256 over the source's files (see
         decode.Footage), for the rendered road over VERSION and seed. The fingerprint where none are given.
+    notes: a sentence on each thing that was left out, moved or told apart when it was read.
     """
 
     frames: Tensor
@@ -54,6 +55,7 @@ class Film:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     drive_ids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.drive_ids:
@@ -150,6 +152,7 @@ class Film:
             copy_last_psnr(self),
             suggest_gap(self),
             self.skipped,
+            self.notes,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -179,6 +182,7 @@ class FilmSummary:
     copy_last_psnr: float
     suggested_gap: int
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def sentence(self) -> str:
         height, width = self.size
@@ -193,7 +197,7 @@ class FilmSummary:
         if self.skipped:
             shown = ", ".join(self.skipped[:3]) + (" …" if len(self.skipped) > 3 else "")
             text += f" Left out as unreadable: {len(self.skipped)} ({shown})."
-        return text
+        return " ".join((text, *self.notes))
 
 
 # --- gaps and cuts ----------------------------------------------------------------------------------------------------
@@ -317,8 +321,9 @@ def load_film(path: Path) -> Film:
             raise ValueError
         name, fingerprint, skipped = str(facts["name"]), facts["fingerprint"], tuple(map(str, facts["skipped"]))
         ids = facts.get("drive_ids") or [fingerprint] * len(drives)  # older files have none
+        notes = tuple(map(str, facts.get("notes", ())))
         if len(ids) != len(drives) or not all(type(i) is str and DIGEST.fullmatch(i) for i in (fingerprint, *ids)):
             raise ValueError
-        return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids))
+        return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids), notes)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
         raise RoadtripError(f"{path.name} is not a film file, or is damaged; import the footage again.") from None
