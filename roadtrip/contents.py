@@ -20,7 +20,7 @@ from .order import split_path
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg"}
 HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"miaf", b"avif", b"avis"}
-BITMAP_HEADS = re.compile(rb"(?s)BM.{4}\x00{4}|II\*\x00|MM\x00\*|P[1-7][\s#]")
+BITMAP_HEADS = re.compile(rb"(?s)BM.{4}\x00{4}|II\*\x00|MM\x00\*|P[1-6]\s(?:#[^\n]*\n|\s)*[0-9]+\s|P7\n")
 STILL_HEADS = re.compile(rb"(?s)\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP")
 ANIMATION_HEADS = re.compile(
     rb"(?s)\x89PNG.{1,1000}acTL|GIF8.*NETSCAPE2\.0"

@@ -177,6 +177,7 @@ def _read_stills(
 
     # pictures over the limit are refused by _read_still; PIL's own warning would only reach the log
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
     Image.init()
     heic = any(still.name.lower().endswith((".heic", ".heif")) for still in stills)
     if heic:
@@ -338,7 +339,8 @@ def _exif(image: Image) -> tuple[bytes, ...]:
             break
     else:
         taken = ""
-    camera = " ".join(part for part in (text(top, 271), text(top, 272), text(details, 42033)) if part)
+    number = text(details, 42033)
+    camera = f"{text(top, 271)} {text(top, 272)}".strip() + (f" #{number}" if number else "")
     return tuple(value.encode("ascii", "replace") for value in (taken, subsec, offset, camera))
 
 

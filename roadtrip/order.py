@@ -35,7 +35,7 @@ NOISE = 2.0  # grey levels by which two stills of nothing new differ
 @dataclass(frozen=True)
 class Shot:
     """What tells a still's place: its path within the source, a digest of its bytes and, of its EXIF, each empty where
-    there is none, date and time, fraction of a second, offset from UTC, and make, model and number of the camera."""
+    there is none, date and time, fraction of a second, offset from UTC, and the camera as "make model #number"."""
 
     name: str
     digest: bytes = b""
@@ -101,15 +101,12 @@ def _number(stems: Sequence[str]) -> re.Pattern[str]:
 
 def _parsed(names: Sequence[str]) -> list[Name]:
     paths = [("/".join(folders).lower(), stem.lower()) for folders, stem, _ in map(split_path, names)]
-    number, known, found = _number([stem for _, stem in paths]), set(paths), []
+    number, found = _number([stem for _, stem in paths]), []
     for folder, stem in paths:
-        bare = COPY.sub("", stem)
-        stem = bare if (folder, bare) in known else stem  # else "frame (1)" counts
-        digits = number.findall(stem)
-        date = DATE.search(stem)
-        label = folder, number.sub("0", stem)
+        digits, date = number.findall(stem), DATE.search(stem)
         numbers = tuple(float(d[-300:]) for d in digits)
-        found.append(Name(label, numbers, len(digits[-1]) if digits else 0, date and moment(" ".join(date.groups()))))
+        when = moment(" ".join(date.groups())) if date else None
+        found.append(Name((folder, number.sub("0", stem)), numbers, len(digits[-1]) if digits else 0, when))
     return found
 
 
@@ -127,7 +124,7 @@ def _by_name(shots: Sequence[Shot], names: Sequence[Name], rollover: bool) -> li
             steps = [b - a for a, b in pairwise(values)]
             gap = steps.index(max(steps))
             usual = max([1, *steps[:gap], *steps[gap + 1 :]])
-            if steps[gap] > 4 * usual and values[0] + 10**width - values[-1] <= usual + 1:
+            if 2 * steps[gap] > 10**width and values[0] + 10**width - values[-1] <= usual + 1:
                 run = run[gap + 1 :] + run[: gap + 1]
         order += run
     return order
@@ -246,15 +243,13 @@ def _rows(names: Sequence[Name], order: Sequence[int]) -> list[list[int]]:
     reach = {label: LEAP * max(1.0, median([s for s in found if s > 0] or [1.0])) for label, found in steps.items()}
     for i in order:
         name, before = names[i], names[rows[-1][-1]] if rows else None
-        if (
-            before
-            and (name.numbers and name.date is None)
-            and (name.label, name.numbers[:-1]) == (before.label, before.numbers[:-1])
-            and 0 <= name.numbers[-1] - before.numbers[-1] <= reach[name.label]
-        ):
-            rows[-1].append(i)
-        else:
-            rows.append([i])
+        counted = before and name.numbers and name.date is None
+        if counted and (name.label, name.numbers[:-1]) == (before.label, before.numbers[:-1]):  # type: ignore[union-attr]
+            step = name.numbers[-1] - before.numbers[-1]  # type: ignore[union-attr]
+            if (step if step >= 0 else step + 10**name.width) <= reach[name.label]:
+                rows[-1].append(i)
+                continue
+        rows.append([i])
     return rows
 
 
@@ -316,7 +311,8 @@ def drives(shots: Sequence[Shot], distance: Distance) -> tuple[list[list[int]], 
         notes += odd
     if len(found) > 1:
         found.sort(key=lambda drive: moment(shots[drive[0]].taken) or 0)
-        shown = ", ".join(f"{shots[d[0]].camera or split_path(shots[d[0]].name)[1]} ({len(d)})" for d in found[:4])
+        models = [next((shots[i].camera for i in d if shots[i].camera), split_path(shots[d[0]].name)[1]) for d in found]
+        shown = ", ".join(f"{model} ({len(drive)})" for model, drive in zip(models[:4], found))
         notes.append(f"Told apart as {len(found)} cameras, which follow one another as drives of their own: {shown}.")
     return found, notes
 
@@ -333,14 +329,18 @@ def same_recording(name: str, other: str) -> bool:
 
 
 def _by_camera(shots: Sequence[Shot], names: Sequence[Name], of: Sequence[int]) -> list[list[int]]:
-    """Stills of one EXIF camera each; one without it goes with most of those that are named like it, or with most."""
-    cameras = Counter(shots[i].camera for i in of if shots[i].camera)
-    labels: dict[tuple[str, str], Counter[str]] = {}
+    """Stills of one EXIF camera each. One that does not say which, or not its number, is of the one that took most of
+    those that are named like it, or most of all."""
+    cameras: dict[Any, Counter[str]] = {}
     for i in of:
-        labels.setdefault(names[i].label, Counter())[shots[i].camera] += bool(shots[i].camera)
+        for among in (None, names[i].label):
+            cameras.setdefault(among, Counter())[shots[i].camera] += 1
     groups: dict[str, list[int]] = {}
     for i in of:
-        camera = shots[i].camera or (+labels[names[i].label] or cameras or Counter([""])).most_common(1)[0][0]
+        camera = shots[i].camera
+        for among in (names[i].label, None):
+            fuller = [c for c, _ in cameras[among].most_common() if c and (not camera or c.startswith(f"{camera} #"))]
+            camera = fuller[0] if fuller else camera
         groups.setdefault(camera, []).append(i)
     return list(groups.values())
 
