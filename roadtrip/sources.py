@@ -24,7 +24,7 @@ from .decode import Footage, Report, read_footage
 from .errors import RoadtripError
 from .film import Film, find_cuts, fingerprint_of, is_film_file, load_film
 
-VERSION = 2  # of what the cache keeps; raise it when decode.py, find_cuts or the film file give anything else
+VERSION = 3  # of what the cache keeps; raise it when decode.py, find_cuts or the film file give anything else
 # which vectors torch, oneDNN and MKL use, read when they start; the study sets them for its runs
 VECTOR_SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 MAX_UNUSED = 60 * 24 * 3600  # seconds after which a film that nobody opened leaves the cache
