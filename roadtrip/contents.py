@@ -119,7 +119,7 @@ def in_zip(archive: zipfile.ZipFile, source: str) -> tuple[list[Entry], list[str
         kind = kind_of(head, m.filename)
         opened = partial(archive.open, m) if kind == "clip" else partial(_unpacked, archive, m)
         entries.append(Entry(m.filename, m.file_size, kind, opened))
-        if not BITMAP_HEADS.match(head):  # those of a night shrink like a bomb
+        if kind and not BITMAP_HEADS.match(head):  # those of a night shrink like a bomb
             packed, unpacked = packed + m.compress_size, unpacked + m.file_size
     if unpacked > MAX_RATIO * packed or sum(m.file_size for m in members) > MAX_BYTES:
         raise RoadtripError(f"{source} would unpack to {unpacked / 2**30:.1f} GB; that is not a zip of stills.")

@@ -19,9 +19,10 @@ Distance = Callable[[int, int], float]  # how far two stills are apart, in grey 
 COPY = re.compile(r"(?i)(?: ?\([0-9]{1,3}\)|(?: -)? (?:copy|kopie|copie)(?: \(?[0-9]{1,3}\)?)?|~[0-9]{1,2})+$")
 # GoPro: chapter 02 of recording 0001 is GH020001 or GX020001, or GP020001 after GOPR0001
 CHAPTER = re.compile(r"(?i)G(?:[HXLSP]([0-9]{2})|OPR)([0-9]{4})$")
-DATE = re.compile(
-    r"(?<![0-9])((?:19|20)[0-9]{2})S(0[1-9]|1[0-2])S([0-2][0-9]|3[01])S([01][0-9]|2[0-3])S([0-5][0-9])S([0-5][0-9])".replace(
-        "S", "(?:[-_. t]{0,3}| at )"
+DATE = re.compile(  # from year to second
+    "(?<![0-9])((?:19|20)[0-9]{2})"
+    + "(?:[-_. t]{0,3}| at )".join(
+        ["", "(0[1-9]|1[0-2])", "([0-2][0-9]|3[01])", "([01][0-9]|2[0-3])", *["([0-5][0-9])"] * 2]
     )
 )
 DECIMAL = r"(?<![0-9.])[0-9]+\.[0-9]+(?![0-9.])"
@@ -166,11 +167,12 @@ def _times(shots: Sequence[Shot], names: Sequence[Name], order: Sequence[int]) -
     readings = [fractions, [digits.rjust(width, "0") for digits in fractions]]
     if any(digits[0] == "0" for digits in fractions if 1 < len(digits) < width):
         del readings[1]
-    found = [
+    first, *other = (
         [None if t is None else t - zones[i] + float(f"0.{digits[i] or 0}") for i, t in enumerate(local)]
         for digits in readings
-    ]
-    return min(found, key=lambda times: _falls(times[i] for i in order))
+    )
+    falls = [_falls(times[i] for i in order) for times in (first, *other)]
+    return other[0] if 2 * falls[-1] < falls[0] else first
 
 
 def _falls(times: Iterable[float | None]) -> int:
@@ -221,10 +223,8 @@ def arrange(shots: Sequence[Shot]) -> tuple[list[int], list[str]]:
             at = place[i] = timed[i] if i in good else at
     known = [t for i in order if (t := place[i]) is not None]
     if not known:
-        notes = (
-            ["The counter in the names ran over: the stills before that come first."] if by_names[1] != order else []
-        )
-        return order, notes
+        ran_over = "The counter in the names ran over: the stills before that come first."
+        return order, [ran_over] if by_names[1] != order else []
     at = known[0]
     for i in order:
         at = place[i] = at if place[i] is None else place[i]

@@ -1052,6 +1052,8 @@ def huge_png(path: Path, bits: int = 1, colour: int = 0) -> Path:
 
 def test_bad_folders(tmp_path):
     assert "no stills" in refused(folder_of(tmp_path, [], "empty"), tmp_path)
+    folder_of(folder_of(tmp_path, [], "small"), slide(4), "thumbs")
+    assert "thumbnails, previews or deleted: 4 files" in refused(tmp_path / "small", tmp_path)
     assert "at least 3" in refused(folder_of(tmp_path, slide(2), "two"), tmp_path)
     text = folder_of(tmp_path, [], "text")
     (text / "a.jpg").write_text("hello")

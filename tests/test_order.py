@@ -164,6 +164,11 @@ def test_fractions_of_a_second_as_cameras_write_them(fractions):
         is_in_order([Shot(n, taken=at(i // 4), subsec=fractions[i % 4]) for i, n in enumerate(letters(40))])
 
 
+def test_fractions_of_one_to_three_digits_under_names_that_say_nothing():
+    shots = [Shot(n, taken=at(i // 3), subsec=("25", "5", "75")[i % 3]) for i, n in enumerate(letters(60))]
+    is_in_order(shots)
+
+
 def test_any_mix_of_a_few_faults():
     """Counters of any kind, with gaps, that may run over; times of some missing, wrong or in another zone."""
     for seed in range(300):
