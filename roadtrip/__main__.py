@@ -251,6 +251,8 @@ def _film(args: argparse.Namespace, model: NextFrame | None = None) -> Film:
         film = open_film(args.film, size=size, gap=gap, progress=progress)
     for name in film.skipped:
         _tell(f"Skipped {name}: it could not be read.")
+    for note in () if args.run is run_import else film.notes:  # import's own sentence has them
+        _tell(note)
     return film
 
 

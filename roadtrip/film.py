@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from .atomic import whole_file
 from .errors import RoadtripError
-from .frames import as_float, psnr
+from .frames import as_float, moving, psnr
 
 VERSION = 1  # of the film file, where films are saved
 GAPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
@@ -43,6 +43,7 @@ class Film:
     skipped: names of what could not be read.
     drive_ids: what each drive was made from, whatever its size and gap: sha256 over the source's files (see
         decode.Footage), for the rendered road over VERSION and seed. The fingerprint where none are given.
+    notes: a sentence on each thing that was left out, moved or told apart when it was read.
     """
 
     frames: Tensor
@@ -54,6 +55,7 @@ class Film:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     drive_ids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.drive_ids:
@@ -150,6 +152,7 @@ class Film:
             copy_last_psnr(self),
             suggest_gap(self),
             self.skipped,
+            self.notes,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -179,6 +182,7 @@ class FilmSummary:
     copy_last_psnr: float
     suggested_gap: int
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def sentence(self) -> str:
         height, width = self.size
@@ -193,7 +197,7 @@ class FilmSummary:
         if self.skipped:
             shown = ", ".join(self.skipped[:3]) + (" …" if len(self.skipped) > 3 else "")
             text += f" Left out as unreadable: {len(self.skipped)} ({shown})."
-        return text
+        return " ".join((text, *self.notes))
 
 
 # --- gaps and cuts ----------------------------------------------------------------------------------------------------
@@ -250,33 +254,40 @@ def suggest_gap(film: Film) -> int:
 def find_cuts(frames: Tensor) -> tuple[int, ...]:
     """First indices after hard cuts, uint8 [T, 3, H, W].
 
-    Frames are compared as 9×16 mosaics. At a cut, nothing of the two frames before is like anything of the two after
-    (which a flash is not), by more than three times what is usual around it, and by more than either side moves (which
-    a time lapse is not), or by very much more than is usual.
+    Frames are compared as 9×16 mosaics x, and as z: x without its mean and contrast, so that a tunnel or a change of
+    exposure is none; a frame stored again counts once. At a cut three things hold. None of the three frames before is
+    like any of the three after (which a flash is not): the least distance there is 1.6 times what either side moves in
+    x, and twice what is usual around it in z. And the four before and the four after are apart: in z, their mean
+    distance is larger than within either four, by 0.5 over both (the energy distance of Székely and Rizzo 2013; a time
+    lapse moves much and gets nowhere near). bench/cuts.py measures it.
     """
-    T = len(frames)
     # written in place: small results kept between large temporaries would hold every one of their holes in the heap
-    x = torch.empty(T, 3, 9, 16)
-    for i in range(0, T, 64):
+    x = torch.empty(len(frames), 3, 9, 16)
+    for i in range(0, len(frames), 64):
         x[i : i + 64] = F.adaptive_avg_pool2d(frames[i : i + 64].float() / 255, (9, 16))
     x = x.flatten(1)
-    if T < 4:
-        return ()
-    ends = [(i, min(i + 1024, T)) for i in range(0, T, 1024)]
-    one, two, three = (  # one[i] = d(i, i + 1)
-        torch.cat([(x[i + p : j + p] - x[i : min(j, T - p)]).abs().mean(dim=1) for i, j in ends]) for p in (1, 2, 3)
-    )
-    cuts: list[int] = []
-    for t in range(2, T - 1):
-        across = min(one[t - 1], two[t - 2], two[t - 1], three[t - 2]).item()
-        if across < 0.06:
-            continue
-        around = torch.cat([one[max(0, t - 9) : t - 1], one[t : t + 8]])
-        usual = max(0.01, around.median().item())
-        beside = max(0.01, one[t - 2].item(), one[t].item())
-        if across > 3 * usual and (across > 1.8 * beside or across > 9 * usual):
-            cuts.append(t)
-    return tuple(cuts)
+    new = torch.cat([torch.zeros(1).long(), 1 + torch.nonzero(moving((x[1:] - x[:-1]).abs().mean(1)))[:, 0]])
+    x = x[new]
+    z = x - x.mean(1, keepdim=True)
+    contrast = z.square().mean(1, keepdim=True).sqrt()
+    flat = F.max_pool1d(contrast.T, 9, 1, 4).T < 0.02  # fog, say: there is only brightness to tell two scenes apart
+    z = torch.where(flat, x / 0.02, z / contrast.clamp_min(0.02))
+    x_moves, z_moves = ((v[1:] - v[:-1]).abs().mean(1) for v in (x, z))  # [t]: from t to t + 1
+    cuts: dict[int, float] = {}
+    for t in range(2, len(x) - 1):
+        beside = max(0.02, x_moves[t - 2].item(), x_moves[t].item())
+        usual = max(0.03, torch.cat([z_moves[max(0, t - 9) : t - 1], z_moves[t : t + 8]]).median().item())
+        if x_moves[t - 1] < 1.6 * beside or z_moves[t - 1] < 2 * usual:
+            continue  # the least distance is no larger
+        n = min(4, t)
+        x_apart, z_apart = (torch.cdist(v[t - n : t + 4], v[t - n : t + 4], 1) / v.shape[1] for v in (x, z))
+        x_least, z_least = (d[max(0, n - 3) : n, n : n + 3].min().item() for d in (x_apart, z_apart))
+        within = sum(d.sum() / max(1, len(d) * (len(d) - 1)) for d in (z_apart[:n, :n], z_apart[n:, n:]))
+        energy = (2 * z_apart[:n, n:].mean() - within).item()
+        if x_least > 1.6 * beside and z_least > 2 * usual and energy > 0.5:
+            cuts[t] = energy
+    # of several close by, the clearest
+    return tuple(new[t].item() for t in cuts if cuts[t] == max(cuts.get(s, 0) for s in range(t - 3, t + 4)))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -317,8 +328,9 @@ def load_film(path: Path) -> Film:
             raise ValueError
         name, fingerprint, skipped = str(facts["name"]), facts["fingerprint"], tuple(map(str, facts["skipped"]))
         ids = facts.get("drive_ids") or [fingerprint] * len(drives)  # older files have none
+        notes = tuple(map(str, facts.get("notes", ())))
         if len(ids) != len(drives) or not all(type(i) is str and DIGEST.fullmatch(i) for i in (fingerprint, *ids)):
             raise ValueError
-        return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids))
+        return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids), notes)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
         raise RoadtripError(f"{path.name} is not a film file, or is damaged; import the footage again.") from None

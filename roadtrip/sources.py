@@ -24,7 +24,7 @@ from .decode import Footage, Report, read_footage
 from .errors import RoadtripError
 from .film import Film, find_cuts, fingerprint_of, is_film_file, load_film
 
-VERSION = 2  # of what the cache keeps; raise it when decode.py, find_cuts or the film file give anything else
+VERSION = 3  # of what the cache keeps; raise it when decode.py, find_cuts or the film file give anything else
 # which vectors torch, oneDNN and MKL use, read when they start; the study sets them for its runs
 VECTOR_SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 MAX_UNUSED = 60 * 24 * 3600  # seconds after which a film that nobody opened leaves the cache
@@ -42,9 +42,9 @@ def open_film(
     """Opens film.
 
     Args:
-        source: a folder or zip of stills, a video, a film file, a Film, or "scenery": the rendered road with seed 0.
-            "scenery:7" is the road with seed 7, never a gap, whatever lies in the working folder (a folder of that
-            name is "./scenery"). Several of these become one film with a cut between them.
+        source: a folder or zip of stills, clips or both, a video, a film file, a Film, or "scenery": the rendered road
+            with seed 0. "scenery:7" is the road with seed 7, never a gap, whatever lies in the working folder (a folder
+            of that name is "./scenery"). Several of these become one film with a cut between them.
         size: (H, W) of the frames, each divisible by 8, 16 … 1024; aspect is kept by a centre crop.
         gap: frames between f1, f2, f3, or seconds of video as "0.5s"; None takes what the source was saved or rendered
             with, or else the gap at which copying the last frame is as good as in a time lapse.
@@ -99,11 +99,16 @@ def _open_path(path: Path, size: tuple[int, int], report: Report, cache: bool) -
     return _cached(_listing(path), size, read, report, cache)
 
 
-def film_from_footage(footage: Footage, name: str) -> Film:
-    """What was read as a film with its cuts; its gap is 0 until open_film(film) chooses one."""
-    cuts = find_cuts(footage.frames)
-    fingerprint = fingerprint_of(footage.frames, cuts)
-    return Film(footage.frames, cuts, 0, footage.fps, (0,), name, fingerprint, footage.skipped, (footage.id,))
+def film_from_footage(footage: Sequence[Footage], name: str) -> Film:
+    """What was read as a film with its cuts, a drive each; its gap is 0 until open_film(film) chooses one."""
+    films = []
+    for drive in footage:
+        cuts = tuple(sorted({*find_cuts(drive.frames), *drive.joins}))
+        fingerprint = fingerprint_of(drive.frames, cuts)
+        films.append(
+            Film(drive.frames, cuts, 0, drive.fps, (0,), name, fingerprint, drive.skipped, (drive.id,), drive.notes)
+        )
+    return replace(_join(films), name=name) if len(films) > 1 else films[0]
 
 
 def _open_scenery(source: str, size: tuple[int, int], report: Report, cache: bool) -> Film:
@@ -140,6 +145,7 @@ def _join(films: list[Film]) -> Film:
         hashlib.sha256("".join(film.fingerprint for film in films).encode()).hexdigest(),
         tuple(name for film in films for name in film.skipped),
         tuple(i for film in films for i in film.drive_ids),
+        tuple(note for film in films for note in film.notes),
     )
 
 

@@ -63,9 +63,8 @@ def build(session: gr.State) -> tuple[gr.Dropdown, gr.Textbox, Event, Any]:
     film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="A road rendered on the spot, or your own.")
     with gr.Accordion("Your own film", open=False):
         files = gr.File(
-            label="Stills, a zip of stills, or a video",
-            file_count="multiple",
-            file_types=["image", "video", ".zip"],
+            label="Stills, clips, or a zip of them",
+            file_count="multiple",  # of any type: a browser does not know .insv, .lrv or .mts
             height=180,  # hundreds of stills scroll in here, and Start stays in sight
         )
         use = gr.Button("Use this film")

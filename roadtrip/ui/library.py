@@ -6,6 +6,7 @@ Independent of visitors (see session.py) and of components.
 import os
 import tempfile
 import threading
+import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -60,21 +61,24 @@ def rendered_road(name: str = ROAD, size: tuple[int, int] = SIZE) -> Film:
 
 
 def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, str], None]) -> Film:
-    """A visitor's files as a film: stills, one zip or one video."""
+    """A visitor's files as a film: stills and clips, dropped together or as zips, whatever they are called."""
     if not files:
         raise RoadtripError("Choose stills, a zip of stills or a video first.")
-    path = Path(files[0])
+    sources = []
     with tempfile.TemporaryDirectory() as home:
-        if len(files) > 1 or path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"):
-            path = Path(home) / "your stills"  # what the film, and an error about it, will be called
-            path.mkdir()
-            for file in map(Path, files):
-                target, twins = path / file.name, 1
-                while target.exists():  # two folders may each have a 1.jpg
-                    twins += 1
-                    target = path / f"{file.stem} ({twins}){file.suffix}"
-                target.symlink_to(file.resolve())
+        loose = Path(home) / "your stills"  # what the film, and an error about it, will be called
+        for file in map(Path, files):
+            if len(files) == 1 or file.suffix.lower() == ".zip" or zipfile.is_zipfile(file):
+                sources.append(file)
+                continue
+            target, twins = loose / file.name, 1
+            while target.exists():  # two folders may each have a 1.jpg
+                twins += 1
+                target = loose / f"folder {twins}" / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(file.resolve())
+        sources = [loose, *sources] if loose.exists() else sources
         # reading takes long and no torch, so that others can compute meanwhile
-        footage = read_footage(path, SIZE, report)
+        footage = [drive for source in sources for drive in read_footage(source, SIZE, report)]
     chosen = (gap or "").strip() or None
-    return on_compute_thread(lambda: open_film(film_from_footage(footage, path.stem), SIZE, chosen))
+    return on_compute_thread(lambda: open_film(film_from_footage(footage, sources[0].stem), SIZE, chosen))
