@@ -21,7 +21,7 @@ from roadtrip.ui import charts
 
 DOCS = Path(__file__).parents[1] / "docs"
 AGAIN = PUBLISHED.with_name("again.json")
-KINDS = {"none": "no discriminator", "one": "one frame", "more": "two or three frames"}  # at a time
+KINDS = {"none": "no discriminator", "one": "one frame", "more": "two or three frames"}  # at a time; v4 is of none
 
 
 class Findings:
@@ -165,6 +165,8 @@ def _table(film: str, setting: str, steps: int) -> str:
 
 def _kind(row: Row) -> str:
     recipe = key_of(row).recipe
+    if recipe.sampler:
+        return "drawn"
     return "none" if not recipe.gan_weight else "one" if recipe.disc_frames + recipe.disc_context == 1 else "more"
 
 
