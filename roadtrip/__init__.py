@@ -12,6 +12,7 @@ from .discriminators import PatchDiscriminator, windows
 from .recipes import RECIPES, Recipe
 from .train import Progress, train
 from .evaluation import Evaluation, evaluate
+from .endless import Endless, measure_endless
 from .oscillation import Oscillation, oscillation
 from .checkpoint import load, save
 from .frames import sheet
@@ -35,6 +36,8 @@ __all__ = [
     "Evaluation",
     "Oscillation",
     "evaluate",
+    "Endless",
+    "measure_endless",
     "oscillation",
     "load",
     "save",

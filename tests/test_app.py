@@ -45,7 +45,7 @@ def client(served):
 
 
 def test_shipped_models_stand_in_story_order(served):
-    assert shipped_names() == ["v1", "v2", "v3-pair", "v3-single", "lstm"]
+    assert shipped_names() == ["v1", "v2", "v3-pair", "v3-single", "lstm", "v4"]
 
 
 def test_train_over_the_api(client):
