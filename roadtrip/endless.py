@@ -32,6 +32,7 @@ WINDOW = 32  # frames of which each has a verdict, S, R, N and sharpness
 LAST = 100  # frames at the end whose nn tells where a rollout has got to
 CHUNK = 256  # frames that are floats at a time
 WIDER = 0.2  # of its width, by which a band of real film is widened, half of it at each end
+JUDGED = ("S", "R", "N", "sharpness")  # what real windows have a band of
 CACHE_SIZE = 4  # films whose `road` is kept
 
 
@@ -60,8 +61,8 @@ class Endless:
 
     windows: `oscillation` of each run of WINDOW frames; what is left at the end has none.
     nn: distance of a frame to its nearest training still over the same of held-out stills, medians: 0 is playback, 1 as
-        new as real film, far over 1 off the road. A picture without contrast, as the mean frame, lies near to all film
-        (0.7): sharpness tells it. nn_last: of the last 100 frames. nn_windows: of each window.
+        new as real film, far over 1 off the road. A picture without contrast, as the mean frame, lies near to all
+        film (0.7 to 1): sharpness tells it. nn_last: of the last 100 frames. nn_windows: of each window.
     diversity: sqrt of the variance over time, mean over pixels, over the film's own. Variance grows with length, so both
         are means over runs of n frames: n = T, or the film's longest stretch where that is shorter.
     playback: frames in the longest run whose nearest training stills follow each other, each 0.5 to 1.5 gaps after the
@@ -100,7 +101,7 @@ def road(film: Film, held_out: float = HELD_OUT) -> Road:
         wider = {k: (a - WIDER / 2 * (b - a), b + WIDER / 2 * (b - a)) for k, (a, b) in real.bands.items()}
         stills = pool(film.frames)
         stretches = tuple(stills[a + phase : b : film.gap] for a, b in film.stretches() for phase in range(film.gap))
-        newness = _nearest(stills[rest], stills[train])[0].median().clamp_min(1e-6).item()
+        newness = nearest(stills[rest], stills[train])[0].median().clamp_min(1e-6).item()
         if len(_known) >= CACHE_SIZE:
             del _known[next(iter(_known))]
         _known[key] = Road(replace(real, bands=wider), film.size, film.gap, stretches, stills[train], train, newness)
@@ -115,11 +116,11 @@ def endless(frames: Tensor, road: Road) -> Endless:
             f"An endless rollout is at least {2 * WINDOW} frames of its film's size, {road.size[0]} × {road.size[1]}; "
             f"these are {' × '.join(map(str, frames.shape))}."
         )
-    whole = [w.cpu() for w in frames.split(road.windows.window)][: len(frames) // road.windows.window]
-    windows = tuple(oscillation(w, road.windows) for w in whole)
+    size, count = road.windows.window, len(frames) // road.windows.window
+    windows = tuple(oscillation(w.cpu(), road.windows) for w in frames.split(size)[:count])
     stills = pool(frames)
-    distance, nearest = _nearest(stills, road.stills)
-    nn, index = distance / road.newness, road.index[nearest]
+    distance, which = nearest(stills, road.stills)
+    nn, index = distance / road.newness, road.index[which]
     n = min(len(frames), max(map(len, road.stretches)))
     own = statistics.fmean(_variance(s, n) for s in road.stretches if len(s) >= n)
     follows = (index.diff() - road.gap).abs() * 2 <= road.gap
@@ -128,7 +129,7 @@ def endless(frames: Tensor, road: Road) -> Endless:
         windows,
         nn.median().item(),
         nn[-LAST:].median().item(),
-        tuple(w.median().item() for w in nn.split(road.windows.window)[: len(windows)]),
+        tuple(w.median().item() for w in nn.split(size)[:count]),
         (_variance(stills, n) / max(own, 1e-12)) ** 0.5,
         _longest_run(follows) + 1,
         _longest_loop(index, max(1, road.gap // 2)),
@@ -137,7 +138,7 @@ def endless(frames: Tensor, road: Road) -> Endless:
 
 def newness(frames: Tensor, road: Road) -> float:
     """Endless.nn of a few frames [T, 3, H, W], uint8 or float in [0, 1]."""
-    return _nearest(pool(frames), road.stills)[0].median().item() / road.newness
+    return nearest(pool(frames), road.stills)[0].median().item() / road.newness
 
 
 def pool(frames: Tensor) -> Tensor:
@@ -150,7 +151,7 @@ def pool(frames: Tensor) -> Tensor:
     return stills
 
 
-def _nearest(stills: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(stills: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Distance of each still [T, D] to the nearest of the others [M, D], float32 [T], and which that is, int64 [T]."""
     others = others.float()
     found = [torch.cdist(s.float(), others).min(dim=1) for s in stills.split(CHUNK)]
@@ -159,16 +160,13 @@ def _nearest(stills: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 def _variance(stills: Tensor, n: int) -> float:
     """Variance over time, mean over pixels, mean over runs of n stills that overlap by half; [T, D], T ≥ n ≥ 2."""
-    return statistics.fmean(
-        stills[i : i + n].float().var(dim=0).mean().item() for i in range(0, len(stills) - n + 1, n // 2)
-    )
+    starts = range(0, len(stills) - n + 1, n // 2)
+    return statistics.fmean(stills[i : i + n].float().var(dim=0).mean().item() for i in starts)
 
 
 def _longest_run(mask: Tensor) -> int:
     """How often True stands in a row at most, bool [T] → 0 … T."""
-    breaks = F.pad((~mask).nonzero().flatten() + 1, (1, 1))  # 0 and, once written, T + 1 stand around them
-    breaks[-1] = len(mask) + 1
-    return int(breaks.diff().max()) - 1
+    return int(F.pad(~mask, (1, 1), value=True).nonzero().flatten().diff().max()) - 1
 
 
 def _longest_loop(index: Tensor, tolerance: int) -> tuple[int, int] | None:
@@ -195,35 +193,28 @@ def endless_row(each: Sequence[Endless]) -> dict[str, Any]:
     medians of all windows, and the shares of windows in the real bands (an undefined R is in none); nn, nn_last and
     diversity as medians of the rollouts; the longest playback; how many loop, and the longest loop."""
     windows = [w for e in each for w in e.windows]
+    loops = [e.loop for e in each if e.loop]
+    longest = max(loops, key=lambda loop: loop[1], default=None)
     row: dict[str, Any] = {"rollouts": len(each), "frames": each[0].frames, "windows": len(windows)}
     row["verdicts"] = {v: n / len(windows) for v, n in Counter(w.verdict for w in windows).most_common()}
     row["in_band"] = {}
-    for letter in ("S", "R", "N", "sharpness"):
+    for letter in JUDGED:
         values = [v for w in windows if (v := getattr(w, ROW[letter])) is not None]
-        row[letter] = statistics.median(values) if values else None
         low, high = windows[0].real.bands.get(letter, (0.0, -1.0))
+        row[letter] = statistics.median(values) if values else None
         row["in_band"][letter] = sum(low <= v <= high for v in values) / len(windows)
     row |= {k: statistics.median(getattr(e, k) for e in each) for k in ("nn", "nn_last", "diversity")}
-    loops = [e.loop for e in each if e.loop]
-    longest = max(loops, key=lambda loop: loop[1], default=None)
-    return row | {
-        "playback": max(e.playback for e in each),
-        "loops": len(loops),
-        "loop": longest and {"period": longest[0], "length": longest[1]},
-    }
+    row |= {"playback": max(e.playback for e in each), "loops": len(loops)}
+    return row | {"loop": longest and {"period": longest[0], "length": longest[1]}}
 
 
 def sentence(row: dict[str, Any]) -> str:
     """An `endless_row` in plain words."""
-    count = row["windows"]
-    first, *others = [(verdict, round(share * count)) for verdict, share in row["verdicts"].items()]
-    text = f"{first[0]} in {first[1]} of {count} windows"
-    text += "".join(f", {verdict} in {n}" for verdict, n in others)
-    text += (
-        f"; {row['nn']:.2f} times as far from the training film as held-out film is ({row['nn_last']:.2f} at the end)"
-    )
-    text += f"; {row['diversity']:.2f} of its diversity; "
-    loop = row["loop"]
+    windows, loop = row["windows"], row["loop"]
+    first, *others = [(verdict, round(share * windows)) for verdict, share in row["verdicts"].items()]
+    text = f"{first[0]} in {first[1]} of {windows} windows" + "".join(f", {verdict} in {n}" for verdict, n in others)
+    text += f"; {row['nn']:.2f} times as far from training film as held-out film is ({row['nn_last']:.2f} at the end)"
+    text += f"; {row['diversity']:.2f} of real film's diversity; "
     text += f"a loop of {loop['period']} frames over {loop['length']}" if loop else "no loop"
     return f"{text}; longest playback {row['playback']} frames."
 

@@ -51,7 +51,10 @@ class Findings:
             "comparisons": self.comparisons,
             "figure": self.figure,
             "sweep": lambda: self.listed([row for row in self.all if row["seed"] >= analysis.FIRST_SWEEP_SEED]),
-            "sizes": lambda: self.listed([row for row in self.all if tuple(row["size"]) != SIZE]),
+            "sizes": lambda: self.listed(
+                [row for row in self.all if tuple(row["size"]) != SIZE and "endless" not in row]
+            ),
+            "endless": self.endless,
             "again": self.again,
         }
 
@@ -132,6 +135,23 @@ class Findings:
             lines.append([c.other, str(len(c.films)), *map(_number, numbers)])
         head = "pair against, films, R: difference, p, p (Holm), “oscillates”: difference of shares, p (Holm)"
         return _markdown(f"{head}, periodic checks: difference, p, p (Holm)", lines)
+
+    def endless(self, steps: str = "") -> str:
+        """The runs that were let drive on, in the order of the table; of one number of steps, or all."""
+        lines = []
+        for row in [row for row in self.all if "endless" in row and steps in ("", str(row["steps"]))]:
+            e = row["endless"]
+            verdicts = ", ".join(f"{share:.0%} {verdict}" for verdict, share in e["verdicts"].items())
+            name = " ".join([row["arm"], row["setting"]]).strip()
+            about = [row["film"], name, "{}×{}".format(*row["size"]), str(row["steps"]), str(row["seed"])]
+            about += [f"{row['seconds'] / 60:.0f}", f"{e['rollouts']} × {e['frames']}", verdicts]
+            numbers = [_number(e[k]) for k in ("S", "sharpness")]
+            numbers += [f"{_number(e[k])} ({e['in_band'][k]:.0%})" for k in ("R", "N")]
+            numbers += [_number(e[k]) for k in ("nn", "nn_last", "diversity", "spread_over_skill")]
+            loop = e["loop"]
+            lines.append([*about, *numbers, str(e["playback"]), f"{loop['period']} frames" if loop else "none"])
+        head = "film, model, size, steps, seed, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band), nn"
+        return _markdown(f"{head}, nn at the end, diversity, spread / skill, longest playback, loop", lines)
 
     def map(self) -> str:
         tables = {table.replace("+", ", "): rows for table, rows in self.tables.items()}
