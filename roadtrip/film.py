@@ -75,6 +75,26 @@ class Film:
             )
         return film
 
+    def at_gap_one(self) -> Film:
+        """The same clips at gap 1: the phases of the gap one after the other, each a drive of its own, whose last share is
+        the same stretch of road. So films of different gaps can be one."""
+        order: list[int] = []
+        cuts: list[int] = []
+        drives: list[int] = []
+        ids: list[str] = []
+        for (first, end), drive_id in zip(pairwise((*self.drives, len(self.frames))), self.drive_ids):
+            for phase in range(min(self.gap, end - first)):
+                drives.append(len(order))
+                ids.append(drive_id)
+                for a, b in self.stretches():
+                    if first <= a < end and a + phase < b:
+                        cuts.append(len(order))
+                        order += range(a + phase, b, self.gap)
+        film = replace(
+            self, frames=self.frames[order], cuts=tuple(cuts[1:]), drives=tuple(drives), drive_ids=tuple(ids)
+        )
+        return replace(film, gap=1, fps=self.fps and self.fps / self.gap)
+
     def to(self, device: torch.device | str) -> Film:
         """The same film with its frames on another device."""
         return replace(self, frames=self.frames.to(device))

@@ -150,7 +150,9 @@ class Findings:
             numbers += [_number(e[k]) for k in ("nn", "nn_last", "diversity", "spread_over_skill")]
             loop = e["loop"]
             lines.append([*about, *numbers, str(e["playback"]), f"{loop['period']} frames" if loop else "none"])
-        head = "film, model, size, steps, seed, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band)"
+        head = (
+            "film, model, size, steps, seed, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band)"
+        )
         return _markdown(f"{head}, nn, nn at the end, diversity, spread / skill, longest playback, loop", lines)
 
     def map(self) -> str:
