@@ -20,7 +20,7 @@ from .order import split_path
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg"}
 HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"miaf", b"avif", b"avis"}
-BITMAP_HEADS = re.compile(rb"(?s)BM.{4}\x00{4}|II\*\x00|MM\x00\*|P[1-7][\s#]")
+BITMAP_HEADS = re.compile(rb"(?s)BM.{4}\x00{4}|II\*\x00|MM\x00\*|P[1-6]\s(?:#[^\n]*\n|\s)*[0-9]+\s|P7\n")
 STILL_HEADS = re.compile(rb"(?s)\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP")
 ANIMATION_HEADS = re.compile(
     rb"(?s)\x89PNG.{1,1000}acTL|GIF8.*NETSCAPE2\.0"
@@ -119,7 +119,7 @@ def in_zip(archive: zipfile.ZipFile, source: str) -> tuple[list[Entry], list[str
         kind = kind_of(head, m.filename)
         opened = partial(archive.open, m) if kind == "clip" else partial(_unpacked, archive, m)
         entries.append(Entry(m.filename, m.file_size, kind, opened))
-        if not BITMAP_HEADS.match(head):  # those of a night shrink like a bomb
+        if kind and not BITMAP_HEADS.match(head):  # those of a night shrink like a bomb
             packed, unpacked = packed + m.compress_size, unpacked + m.file_size
     if unpacked > MAX_RATIO * packed or sum(m.file_size for m in members) > MAX_BYTES:
         raise RoadtripError(f"{source} would unpack to {unpacked / 2**30:.1f} GB; that is not a zip of stills.")

@@ -91,7 +91,8 @@ def _read_entries(
 ) -> list[Footage]:
     stills, clips, more = choose(entries)
     if not stills and not clips:
-        raise RoadtripError(f"There are no stills in {source}; give a folder or a zip with jpg, png or webp pictures.")
+        said = f"There are no stills in {source}; give a folder or a zip with jpg, png or webp pictures."
+        raise RoadtripError(" ".join((said, *notes)))
     found = _read_stills(stills, size, report, source, unfinished) if stills else []
     found += _read_clips(clips, size, report, source) if clips else []
     return [replace(found[0], notes=(*notes, *more, *found[0].notes)), *found[1:]]

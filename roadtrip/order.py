@@ -19,9 +19,10 @@ Distance = Callable[[int, int], float]  # how far two stills are apart, in grey 
 COPY = re.compile(r"(?i)(?: ?\([0-9]{1,3}\)|(?: -)? (?:copy|kopie|copie)(?: \(?[0-9]{1,3}\)?)?|~[0-9]{1,2})+$")
 # GoPro: chapter 02 of recording 0001 is GH020001 or GX020001, or GP020001 after GOPR0001
 CHAPTER = re.compile(r"(?i)G(?:[HXLSP]([0-9]{2})|OPR)([0-9]{4})$")
-DATE = re.compile(
-    r"(?<![0-9])((?:19|20)[0-9]{2})S(0[1-9]|1[0-2])S([0-2][0-9]|3[01])S([01][0-9]|2[0-3])S([0-5][0-9])S([0-5][0-9])".replace(
-        "S", "(?:[-_. t]{0,3}| at )"
+DATE = re.compile(  # from year to second
+    "(?<![0-9])((?:19|20)[0-9]{2})"
+    + "(?:[-_. t]{0,3}| at )".join(
+        ["", "(0[1-9]|1[0-2])", "([0-2][0-9]|3[01])", "([01][0-9]|2[0-3])", *["([0-5][0-9])"] * 2]
     )
 )
 DECIMAL = r"(?<![0-9.])[0-9]+\.[0-9]+(?![0-9.])"
@@ -35,7 +36,7 @@ NOISE = 2.0  # grey levels by which two stills of nothing new differ
 @dataclass(frozen=True)
 class Shot:
     """What tells a still's place: its path within the source, a digest of its bytes and, of its EXIF, each empty where
-    there is none, date and time, fraction of a second, offset from UTC, and make, model and number of the camera."""
+    there is none, date and time, fraction of a second, offset from UTC, and the camera as "make model #number"."""
 
     name: str
     digest: bytes = b""
@@ -101,15 +102,12 @@ def _number(stems: Sequence[str]) -> re.Pattern[str]:
 
 def _parsed(names: Sequence[str]) -> list[Name]:
     paths = [("/".join(folders).lower(), stem.lower()) for folders, stem, _ in map(split_path, names)]
-    number, known, found = _number([stem for _, stem in paths]), set(paths), []
+    number, found = _number([stem for _, stem in paths]), []
     for folder, stem in paths:
-        bare = COPY.sub("", stem)
-        stem = bare if (folder, bare) in known else stem  # else "frame (1)" counts
-        digits = number.findall(stem)
-        date = DATE.search(stem)
-        label = folder, number.sub("0", stem)
+        digits, date = number.findall(stem), DATE.search(stem)
         numbers = tuple(float(d[-300:]) for d in digits)
-        found.append(Name(label, numbers, len(digits[-1]) if digits else 0, date and moment(" ".join(date.groups()))))
+        when = moment(" ".join(date.groups())) if date else None
+        found.append(Name((folder, number.sub("0", stem)), numbers, len(digits[-1]) if digits else 0, when))
     return found
 
 
@@ -127,7 +125,7 @@ def _by_name(shots: Sequence[Shot], names: Sequence[Name], rollover: bool) -> li
             steps = [b - a for a, b in pairwise(values)]
             gap = steps.index(max(steps))
             usual = max([1, *steps[:gap], *steps[gap + 1 :]])
-            if steps[gap] > 4 * usual and values[0] + 10**width - values[-1] <= usual + 1:
+            if 2 * steps[gap] > 10**width and values[0] + 10**width - values[-1] <= usual + 1:
                 run = run[gap + 1 :] + run[: gap + 1]
         order += run
     return order
@@ -169,11 +167,12 @@ def _times(shots: Sequence[Shot], names: Sequence[Name], order: Sequence[int]) -
     readings = [fractions, [digits.rjust(width, "0") for digits in fractions]]
     if any(digits[0] == "0" for digits in fractions if 1 < len(digits) < width):
         del readings[1]
-    found = [
+    first, *other = (
         [None if t is None else t - zones[i] + float(f"0.{digits[i] or 0}") for i, t in enumerate(local)]
         for digits in readings
-    ]
-    return min(found, key=lambda times: _falls(times[i] for i in order))
+    )
+    falls = [_falls(times[i] for i in order) for times in (first, *other)]
+    return other[0] if 2 * falls[-1] < falls[0] else first
 
 
 def _falls(times: Iterable[float | None]) -> int:
@@ -224,10 +223,8 @@ def arrange(shots: Sequence[Shot]) -> tuple[list[int], list[str]]:
             at = place[i] = timed[i] if i in good else at
     known = [t for i in order if (t := place[i]) is not None]
     if not known:
-        notes = (
-            ["The counter in the names ran over: the stills before that come first."] if by_names[1] != order else []
-        )
-        return order, notes
+        ran_over = "The counter in the names ran over: the stills before that come first."
+        return order, [ran_over] if by_names[1] != order else []
     at = known[0]
     for i in order:
         at = place[i] = at if place[i] is None else place[i]
@@ -246,15 +243,13 @@ def _rows(names: Sequence[Name], order: Sequence[int]) -> list[list[int]]:
     reach = {label: LEAP * max(1.0, median([s for s in found if s > 0] or [1.0])) for label, found in steps.items()}
     for i in order:
         name, before = names[i], names[rows[-1][-1]] if rows else None
-        if (
-            before
-            and (name.numbers and name.date is None)
-            and (name.label, name.numbers[:-1]) == (before.label, before.numbers[:-1])
-            and 0 <= name.numbers[-1] - before.numbers[-1] <= reach[name.label]
-        ):
-            rows[-1].append(i)
-        else:
-            rows.append([i])
+        counted = before and name.numbers and name.date is None
+        if counted and (name.label, name.numbers[:-1]) == (before.label, before.numbers[:-1]):  # type: ignore[union-attr]
+            step = name.numbers[-1] - before.numbers[-1]  # type: ignore[union-attr]
+            if (step if step >= 0 else step + 10**name.width) <= reach[name.label]:
+                rows[-1].append(i)
+                continue
+        rows.append([i])
     return rows
 
 
@@ -316,7 +311,8 @@ def drives(shots: Sequence[Shot], distance: Distance) -> tuple[list[list[int]], 
         notes += odd
     if len(found) > 1:
         found.sort(key=lambda drive: moment(shots[drive[0]].taken) or 0)
-        shown = ", ".join(f"{shots[d[0]].camera or split_path(shots[d[0]].name)[1]} ({len(d)})" for d in found[:4])
+        models = [next((shots[i].camera for i in d if shots[i].camera), split_path(shots[d[0]].name)[1]) for d in found]
+        shown = ", ".join(f"{model} ({len(drive)})" for model, drive in zip(models[:4], found))
         notes.append(f"Told apart as {len(found)} cameras, which follow one another as drives of their own: {shown}.")
     return found, notes
 
@@ -333,14 +329,18 @@ def same_recording(name: str, other: str) -> bool:
 
 
 def _by_camera(shots: Sequence[Shot], names: Sequence[Name], of: Sequence[int]) -> list[list[int]]:
-    """Stills of one EXIF camera each; one without it goes with most of those that are named like it, or with most."""
-    cameras = Counter(shots[i].camera for i in of if shots[i].camera)
-    labels: dict[tuple[str, str], Counter[str]] = {}
+    """Stills of one EXIF camera each. One that does not say which, or not its number, is of the one that took most of
+    those that are named like it, or most of all."""
+    cameras: dict[Any, Counter[str]] = {}
     for i in of:
-        labels.setdefault(names[i].label, Counter())[shots[i].camera] += bool(shots[i].camera)
+        for among in (None, names[i].label):
+            cameras.setdefault(among, Counter())[shots[i].camera] += 1
     groups: dict[str, list[int]] = {}
     for i in of:
-        camera = shots[i].camera or (+labels[names[i].label] or cameras or Counter([""])).most_common(1)[0][0]
+        camera = shots[i].camera
+        for among in (names[i].label, None):
+            fuller = [c for c, _ in cameras[among].most_common() if c and (not camera or c.startswith(f"{camera} #"))]
+            camera = fuller[0] if fuller else camera
         groups.setdefault(camera, []).append(i)
     return list(groups.values())
 

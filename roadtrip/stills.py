@@ -34,6 +34,7 @@ def prepare() -> bool:
     from PIL import Image
 
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
     Image.MAX_IMAGE_PIXELS = int(MAX_PIXELS_JPEG) // 2  # PIL refuses what has twice as many
     Image.init()
     with suppress(ImportError):
@@ -106,7 +107,8 @@ def _exif(image: Image) -> tuple[bytes, ...]:
             break
     else:
         taken = ""
-    camera = " ".join(part for part in (text(top, 271), text(top, 272), text(details, 42033)) if part)
+    number = text(details, 42033)
+    camera = f"{text(top, 271)} {text(top, 272)}".strip() + (f" #{number}" if number else "")
     return tuple(value.encode("ascii", "replace") for value in (taken, subsec, offset, camera))
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import roadtrip as rt
 from roadtrip import study
+from roadtrip.export import write
 from roadtrip.model import NextFrame
 from roadtrip.ui import (
     charts,
@@ -30,7 +31,7 @@ from roadtrip.ui import (
     train_tab,
     training,
 )
-from roadtrip.ui.library import ROAD, shipped_names
+from roadtrip.ui.library import ROAD, open_upload, shipped_names
 from roadtrip.ui.session import MAX_MODELS, Session, restore_session
 from roadtrip.ui.starts import film_for
 from roadtrip.ui.tab import Field, Tab, escape_markdown, whole_number
@@ -252,6 +253,28 @@ def test_upload_of_stills_and_training_on_them(served, tmp_path):
     assert scrub_tab.update_view(session, name, "your stills", 0, 4, False)[0]["frames"] == 4
 
 
+def test_an_upload_of_several_kinds(tmp_path):
+    """Stills of two folders with the same names, clips under whatever suffix, a zip: one film, nothing lost."""
+    files = []
+    for k, folder in enumerate("ab"):
+        for i in range(4):
+            files.append(tmp_path / folder / f"{i}.png")
+            files[-1].parent.mkdir(exist_ok=True)
+            Image.new("L", (64, 48), 100 * k + 10 * i).save(files[-1])
+    with zipfile.ZipFile(tmp_path / "card.zip", "w") as archive:
+        for file in files[4:]:
+            archive.write(file, f"again/{file.name}")
+    clip = write(tmp_path / "clip.mp4", torch.rand(9, 3, 48, 64))
+    for suffix in (".insv", ".LRV"):
+        film = open_upload([str(clip.rename(clip.with_suffix(suffix)))], "1", lambda *_: None)
+        clip = clip.with_suffix(suffix)
+        assert len(film.frames) == 9 and film.name == "clip"
+    film = open_upload([str(f) for f in (tmp_path / "card.zip", *files, clip)], "1", lambda *_: None)
+    assert film.drives == (0, 8, 17) and film.name == "your stills"
+    greys = film.frames.float().mean((1, 2, 3)).round().int().tolist()
+    assert greys[:8] == [0, 10, 20, 30, 100, 110, 120, 130] and greys[17:] == greys[4:8]
+
+
 def test_stop_keeps_what_was_learned(served):
     session = Session()
     running = train_tab.run(session, ROAD, "", "v1", "", 60, 0)
@@ -387,7 +410,7 @@ def test_bad_input_is_one_sentence(served, tmp_path):
     (tmp_path / "trip.jpg").write_text("not a picture")
     (tmp_path / "trip.zip").write_bytes(pickle.dumps({"a": 1}))
     (tmp_path / "trip.mp4").write_bytes(b"\0" * 2000)
-    for name, word in (("trip.jpg", "can be read"), ("trip.zip", "zip"), ("trip.mp4", "video")):
+    for name, word in (("trip.jpg", "single still"), ("trip.zip", "zip"), ("trip.mp4", "video")):
         said = says(lambda name=name: film_section.upload(session, [str(tmp_path / name)], "", gr.Progress()))
         assert word in said and "tmp" not in said
     assert "Choose" in says(lambda: film_section.upload(session, [], "", gr.Progress()))

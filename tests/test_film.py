@@ -115,6 +115,160 @@ def test_exif_time_orders_where_all_have_one(tmp_path):
     assert greys(rt.open_film(folder, SIZE, gap=1)) == [100, 50, 10]
 
 
+def test_exif_tells_when_and_by_what_a_still_was_taken(tmp_path):
+    """Original, digitised or changed; with fraction and offset; by one camera of two."""
+    folder = folder_of(tmp_path, [])
+
+    def save(name: str, grey: int, top: dict, details: dict):
+        exif = Image.Exif()
+        exif.update(top)
+        exif.get_ifd(0x8769).update(details)
+        plain(grey).save(folder / name, exif=exif)
+
+    hour = "2022:02:02 10:00:0"
+    save("c.jpg", 10, {306: hour + "1"}, {36880: "+00:00"})
+    save("a.jpg", 20, {306: "2023:01:01 00:00:00"}, {36868: hour + "2", 37522: "25", 36882: "Z"})
+    save("e.png", 30, {306: "2023:01:01 00:00:00"}, {36867: hour + "2", 37521: b"750", 36881: "+0:00"})
+    save("b.jpg", 40, {306: ""}, {36867: "2022:02:02 09:00:03", 36881: "-01:00"})
+    save("d.tif", 50, {306: hour + "4"}, {36867: "0000:00:00 00:00:00", 36880: "+00:00"})
+    film = rt.open_film(folder, SIZE, gap=1)
+    assert greys(film) == [10, 20, 30, 40, 50] and film.drives == (0,)
+    for i, name in enumerate("ywx"):
+        save(f"{name}.jpg", 100 + i, {271: "Sony", 272: "ZV-1"}, {36867: hour + str(i), 42033: "0042"})
+        save(f"{name}{name}.jpg", 200 + i, {271: "Sony", 272: "ZV-1"}, {36867: hour + str(i), 42033: "0043"})
+    film = rt.open_film(folder, SIZE, gap=1)
+    assert greys(film)[-3:] == [200, 201, 202] and film.drives == (0, 8) and "Sony ZV-1 #0043 (3)" in film.notes[-1]
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"",
+        b"b'Exif'",
+        b"II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x60\xea\0\0",  # a pointer beyond the end
+        b"II*\0\x08\0\0\0\x01\0\x69\x87\x02\0\x04\0\0\0abc\0",  # a pointer of letters
+        b"MM\0*\0\0\0\x08\xff\xff" + bytes(range(256)),
+    ],
+)
+def test_broken_exif_costs_no_still(tmp_path, exif):
+    folder = folder_of(tmp_path, [plain(10 * i) for i in range(1, 9)])
+    for i in (0, 3, 4):
+        plain(10 * i + 10).save(folder / f"frame{i}.jpg")
+        (folder / f"frame{i}.png").unlink()
+        block = b"\xff\xe1" + (len(exif) + 8).to_bytes(2, "big") + b"Exif\0\0" + exif
+        data = (folder / f"frame{i}.jpg").read_bytes()
+        (folder / f"frame{i}.jpg").write_bytes(data[:2] + block + data[2:])
+    data, block = (folder / "frame6.png").read_bytes(), b"eXIf" + exif
+    block = len(exif).to_bytes(4, "big") + block + zlib.crc32(block).to_bytes(4, "big")
+    (folder / "frame6.png").write_bytes(data[:33] + block + data[33:])
+    film = rt.open_film(folder, SIZE, gap=1)
+    assert greys(film) == [10 * i for i in range(1, 9)] and film.skipped == ()
+    assert film.notes == ()
+
+
+def tree(tmp_path: Path) -> Path:
+    """A card as a NAS and a file manager leave it, of twelve good stills and one poster."""
+    root = tmp_path / "card"
+    for i in range(12):
+        file = root / f"DCIM/10{i // 6}ABCDE/P10{i:02d}.JPG"
+        others = ["@eaDir/{0}/SYNOPHOTO_THUMB_M.jpg", "@eaDir/SYNO@.fileindexdb/{0}", ".thumbnails/{0}", "Thumbs/{0}"]
+        others += ["#recycle/{0}", ".Trashes/501/{0}", "$RECYCLE.BIN/{0}", "Lightroom Previews.lrdata/{0}", "._{0}"]
+        for k, other in enumerate(["{0}", *others]):
+            path = file.parent / other.format(file.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            plain(10 * i + 5 + 3 * k).save(path)
+        for suffix in ("THM", "DNG", "JPG_original"):
+            plain(200).save(file.with_suffix(f".{suffix}"), "JPEG")
+        file.with_suffix(".MOV").write_bytes(b"\0\0\0\x14ftypqt  ")
+    plain(250).save(root / "poster.png")
+    (root / "notes.txt").write_text("P1 of my trip")
+    return root
+
+
+def test_a_folder_and_a_zip_of_one_tree_are_alike(tmp_path):
+    root = tree(tmp_path)
+    folder = rt.open_film(root, SIZE, gap=1)
+    assert [abs(g - (10 * i + 5)) < 2 for i, g in enumerate(greys(folder))] == [True] * 12 and folder.skipped == ()
+    with zipfile.ZipFile(tmp_path / "card.zip", "w") as archive:
+        for file in root.rglob("*"):
+            archive.write(file, f"card\\{file.relative_to(root)}".replace("/", "\\"))
+    film = rt.open_film(tmp_path / "card.zip", SIZE, gap=1)
+    assert torch.equal(film.frames, folder.frames) and film.drive_ids == folder.drive_ids and film.notes == folder.notes
+    assert [note.partition(":")[0] for note in film.notes] == [
+        "Left out as thumbnails, previews or deleted",
+        "Left out as clips of a moment beside a still",
+        "Left out, as they are not numbered like the others",
+    ]
+    assert film.describe().sentence().endswith(" ".join(film.notes))
+    assert rt.open_film(film.save(tmp_path / "x.film"), SIZE).notes == film.notes
+    assert rt.open_film([film, folder], SIZE).notes == film.notes * 2
+
+
+def test_the_first_bytes_of_a_still_count_not_its_suffix(tmp_path):
+    folder, kinds = folder_of(tmp_path, []), ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]
+    for i, suffix in enumerate((".jfif", "", ".mp4", ".jpeg_large", ".5", ".txt")):
+        plain(20 * i + 20).save(folder / f"{i}{suffix}", kinds[i])
+    assert [round(g, -1) for g in greys(rt.open_film(folder, SIZE, gap=1))] == [20, 40, 60, 80, 100, 120]
+    assert "single still" in refused(folder / "2.mp4", tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_folder_or_zip_of_clips_is_a_film(tmp_path, zipped):
+    folder = folder_of(tmp_path, [])
+    shown = slide(60, 1)
+    mp4(folder / "GX010007.mp4", shown[:20]).rename(folder / "GX010007.MP4")
+    mp4(folder / "GX020007.mp4", shown[20:40]).rename(folder / "GX020007.insv")
+    mp4(folder / "GX010008.mp4", shown[40:]).rename(folder / "GX010008.MP4")
+    mp4(folder / "GL010007.mp4", shown[:20]).rename(folder / "GL010007.LRV")
+    plain(3).save(folder / "GX010007.THM", "JPEG")
+    plain(3).save(folder / "cover.jpg")
+    (folder / "GX010009.mp4").write_bytes(b"\0\0\0\x14ftypqt  damaged")
+    source = zip_of(tmp_path / "trip.zip", folder) if zipped else folder
+    film = rt.open_film(source, SIZE)
+    assert film.cuts == (40,) and film.drives == (0,) and film.fps == 20 and film.skipped == ("GX010009.mp4",)
+    assert (film.frames.float() - as_frames(shown).float()).abs().mean() < 4
+    assert film.notes == (
+        "Left out as small copies of clips: 1 files.",
+        "Left out as too few stills beside clips: 1 files.",
+    )
+    (one,) = film.drive_ids
+    assert rt.open_film(folder.rename(tmp_path / "b"), (24, 40)).drive_ids == (one,)
+
+
+def test_clips_of_two_cameras_or_rates_and_stills_are_drives_of_their_own(tmp_path):
+    folder = folder_of(tmp_path, [])
+    for i in range(3):
+        for k, side in enumerate("FR"):
+            mp4(folder / f"2021_0314_09{26 + i}_{side}.mp4", slide(10, k)[: 8 + i])
+    film = rt.open_film(folder, SIZE, gap=1)
+    assert film.drives == (0, 27) and {8, 17, 27, 35, 44} <= set(film.cuts) and film.fps == 20
+    mp4(folder / "slow.mp4", slide(6, 2), fps=5)
+    for i, picture in enumerate(slide(4, 3)):
+        picture.save(folder / f"{i}.png")
+    film = rt.open_film(folder, SIZE, gap=1)
+    assert film.drives == (0, 4, 31, 37) and film.fps is None and len(set(film.drive_ids)) == 4
+    assert film.notes == ("4 stills, then 7 clips, each a drive of its own.",)
+
+
+def test_a_far_larger_clip_has_its_thumbnail_beside_it(tmp_path):
+    folder = folder_of(tmp_path, [])
+    noise = np.random.default_rng(0).integers(0, 255, (60, 96, 160, 3), dtype=np.uint8)
+    for i in range(4):
+        mp4(folder / f"DJI_{i:04d}.mp4", [Image.fromarray(n) for n in noise[15 * i : 15 * i + 15]])
+        plain(9).save(folder / f"DJI_{i:04d}.jpg")
+    film = rt.open_film(folder, SIZE, gap=1)
+    assert len(film.frames) == 60 and film.notes == ("Left out as thumbnails of clips: 4 files.",)
+
+
+def test_playlists_are_never_followed(tmp_path):
+    """FFmpeg would open what a playlist names, whatever the playlist is called."""
+    mp4(tmp_path / "secret.mp4", slide(9))
+    for text in ("ffconcat version 1.0\nfile secret.mp4\n", "#EXTM3U\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n"):
+        for padding in ("", "#\0\1\2\n"):
+            (tmp_path / "a.mp4").write_text(text.replace("\n", "\n" + padding, 1))
+            refused(tmp_path / "a.mp4", tmp_path)
+
+
 def test_orientation_is_honoured(tmp_path):
     upright = Image.new("RGB", (80, 48))
     upright.paste((255, 255, 255), (0, 0, 80, 24))
@@ -898,6 +1052,8 @@ def huge_png(path: Path, bits: int = 1, colour: int = 0) -> Path:
 
 def test_bad_folders(tmp_path):
     assert "no stills" in refused(folder_of(tmp_path, [], "empty"), tmp_path)
+    folder_of(folder_of(tmp_path, [], "small"), slide(4), "thumbs")
+    assert "thumbnails, previews or deleted: 4 files" in refused(tmp_path / "small", tmp_path)
     assert "at least 3" in refused(folder_of(tmp_path, slide(2), "two"), tmp_path)
     text = folder_of(tmp_path, [], "text")
     (text / "a.jpg").write_text("hello")
@@ -958,6 +1114,24 @@ def test_bad_zips(tmp_path):
     assert "not a readable zip" in refused(tmp_path / "no.zip", tmp_path)
     (tmp_path / "film.pkl").write_bytes(pickle.dumps([1, 2, 3]))
     assert "not footage" in refused(tmp_path / "film.pkl", tmp_path)
+
+
+def test_a_zip_that_cannot_be_read_says_why(tmp_path):
+    folder = folder_of(tmp_path, slide(4))
+    data = zip_of(tmp_path / "a.zip", folder).read_bytes()
+    for flag, at_local, at_directory, says in ((1, 6, 8, "password"), (9, 8, 10, "Deflate64"), (97, 8, 10, "pack it")):
+        changed = bytearray(data)
+        for mark, at in ((b"PK\3\4", at_local), (b"PK\1\2", at_directory)):
+            found = -1
+            while (found := data.find(mark, found + 1)) >= 0:
+                changed[found + at] = flag
+        (tmp_path / "a.zip").write_bytes(changed)
+        assert says in refused(tmp_path / "a.zip", tmp_path)
+    with zipfile.ZipFile(tmp_path / "night.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for i in range(5):
+            plain(i, (1600, 900)).save(folder / "night.bmp")
+            archive.write(folder / "night.bmp", f"{i}.bmp")
+    assert greys(rt.open_film(tmp_path / "night.zip", SIZE, gap=1)) == [*range(5)]
 
 
 def test_damaged_zips(tmp_path):
