@@ -275,11 +275,13 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
     """First indices after hard cuts, uint8 [T, 3, H, W].
 
     Frames are compared as 9×16 mosaics x, and as z: x without its mean and contrast, so that a tunnel or a change of
-    exposure is none; a frame stored again counts once. At a cut three things hold. None of the three frames before is
-    like any of the three after (which a flash is not): the least distance there is 1.6 times what either side moves in
-    x, and twice what is usual around it in z. And the four before and the four after are apart: in z, their mean
-    distance is larger than within either four, by 0.5 over both (the energy distance of Székely and Rizzo 2013; a time
-    lapse moves much and gets nowhere near). bench/cuts.py measures it.
+    exposure is none. A frame stored again counts once. At a cut
+    - most of the picture changes: the median of |Δx| is 1.5 times that of either side (a caption is none);
+    - none of the three frames before is like any of the three after (a flash is none): the least distance is 1.6 times
+      the step on either side in x, and twice the usual one around it in z;
+    - the four frames before and the four after are apart: in z, twice their mean distance exceeds the mean distances
+      within either four by 0.5 (the energy distance of Székely and Rizzo 2013; that of a time lapse is near 0).
+    bench/cuts.py measures how well that does.
     """
     # written in place: small results kept between large temporaries would hold every one of their holes in the heap
     x = torch.empty(len(frames), 3, 9, 16)
@@ -292,22 +294,23 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
     contrast = z.square().mean(1, keepdim=True).sqrt()
     flat = F.max_pool1d(contrast.T, 9, 1, 4).T < 0.02  # fog, say: there is only brightness to tell two scenes apart
     z = torch.where(flat, x / 0.02, z / contrast.clamp_min(0.02))
-    x_moves, z_moves = ((v[1:] - v[:-1]).abs().mean(1) for v in (x, z))  # [t]: from t to t + 1
+    x_step, z_step = ((v[1:] - v[:-1]).abs().mean(1) for v in (x, z))  # [t]: from t to t + 1
+    most = (x[1:] - x[:-1]).abs().median(1).values
+    x_beside, most_beside = (torch.maximum(v[:-2], v[2:]) for v in (x_step, most))
+    x_beside.clamp_(min=0.02)
+    likely = (x_step[1:-1] > 1.6 * x_beside) & (most[1:-1] > 1.5 * most_beside.clamp(min=0.005))
     cuts: dict[int, float] = {}
-    for t in range(2, len(x) - 1):
-        beside = max(0.02, x_moves[t - 2].item(), x_moves[t].item())
-        usual = max(0.03, torch.cat([z_moves[max(0, t - 9) : t - 1], z_moves[t : t + 8]]).median().item())
-        if x_moves[t - 1] < 1.6 * beside or z_moves[t - 1] < 2 * usual:
-            continue  # the least distance is no larger
+    for t in (2 + torch.nonzero(likely)[:, 0]).tolist():
         n = min(4, t)
+        usual = torch.cat([z_step[max(0, t - 9) : t - 1], z_step[t : t + 8]]).median().clamp(min=0.03)
         x_apart, z_apart = (torch.cdist(v[t - n : t + 4], v[t - n : t + 4], 1) / v.shape[1] for v in (x, z))
-        x_least, z_least = (d[max(0, n - 3) : n, n : n + 3].min().item() for d in (x_apart, z_apart))
-        within = sum(d.sum() / max(1, len(d) * (len(d) - 1)) for d in (z_apart[:n, :n], z_apart[n:, n:]))
-        energy = (2 * z_apart[:n, n:].mean() - within).item()
-        if x_least > 1.6 * beside and z_least > 2 * usual and energy > 0.5:
-            cuts[t] = energy
+        x_least, z_least = (d[max(0, n - 3) : n, n : n + 3].min() for d in (x_apart, z_apart))
+        within = [d.sum() / max(1, len(d) * (len(d) - 1)) for d in (z_apart[:n, :n], z_apart[n:, n:])]
+        energy = 2 * z_apart[:n, n:].mean() - within[0] - within[1]
+        if x_least > 1.6 * x_beside[t - 2] and z_least > 2 * usual and energy > 0.5:
+            cuts[t] = energy.item()
     # of several close by, the clearest
-    return tuple(new[t].item() for t in cuts if cuts[t] == max(cuts.get(s, 0) for s in range(t - 3, t + 4)))
+    return tuple(new[t].item() for t in cuts if cuts[t] == max(cuts.get(s, 0.0) for s in range(t - 3, t + 4)))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
