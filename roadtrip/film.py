@@ -310,7 +310,7 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
         if x_least > 1.6 * x_beside[t - 2] and z_least > 2 * usual and energy > 0.5:
             cuts[t] = energy.item()
     # of several close by, the clearest
-    return tuple(new[t].item() for t in cuts if cuts[t] == max(cuts.get(s, 0.0) for s in range(t - 3, t + 4)))
+    return tuple(int(new[t]) for t in cuts if cuts[t] == max(cuts.get(s, 0.0) for s in range(t - 3, t + 4)))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -455,7 +455,7 @@ def test_bad_input_is_one_sentence(served, tmp_path):
     (tmp_path / "trip.jpg").write_text("not a picture")
     (tmp_path / "trip.zip").write_bytes(pickle.dumps({"a": 1}))
     (tmp_path / "trip.mp4").write_bytes(b"\0" * 2000)
-    for name, word in (("trip.jpg", "single still"), ("trip.zip", "zip"), ("trip.mp4", "video")):
+    for name, word in (("trip.jpg", "can be read"), ("trip.zip", "zip"), ("trip.mp4", "video")):
         said = says(lambda name=name: film_section.upload(session, [str(tmp_path / name)], "", gr.Progress()))
         assert word in said and "tmp" not in said
     assert "Choose" in says(lambda: film_section.upload(session, [], "", gr.Progress()))
