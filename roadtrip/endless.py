@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from .evaluation import HELD_OUT, N_STARTS, film_windows
 from .film import evenly_spaced
 from .frames import as_float
 from .oscillation import LAGS, ROW, Oscillation, RealFilm, oscillation
+from .perceptual import perceptual_distance
 from .rollout import drive
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Endless:
         periods, so three times in all: of any 32 of these frames, four of five have a nearest still within half a gap of
         that a period later, but fewer than a quarter at some shorter lag. Cycles of up to 8 frames don't count, they
         have a verdict; of several loops, the longest.
+    perceptual: see perceptual_distance; None without its weights, or where the held-out film is too short.
     """
 
     frames: int
@@ -81,6 +84,7 @@ class Endless:
     diversity: float
     playback: int
     loop: tuple[int, int] | None
+    perceptual: float | None = None
 
 
 _known: dict[tuple[str, int, float], Road] = {}
@@ -190,8 +194,8 @@ def _longest_loop(index: Tensor, tolerance: int) -> tuple[int, int] | None:
 
 def endless_row(each: Sequence[Endless]) -> dict[str, Any]:
     """One or several rollouts on a film as plain JSON: verdicts as shares of all windows; S, R, N and sharpness as
-    medians of all windows, and the shares of windows in the real bands (an undefined R is in none); nn, nn_last and
-    diversity as medians of the rollouts; the longest playback; how many loop, and the longest loop."""
+    medians of all windows, and the shares of windows in the real bands (an undefined R is in none); nn, nn_last,
+    diversity and perceptual as medians of the rollouts; the longest playback; how many loop, and the longest loop."""
     windows = [w for e in each for w in e.windows]
     loops = [e.loop for e in each if e.loop]
     longest = max(loops, key=lambda loop: loop[1], default=None)
@@ -204,6 +208,8 @@ def endless_row(each: Sequence[Endless]) -> dict[str, Any]:
         row[letter] = statistics.median(values) if values else None
         row["in_band"][letter] = sum(low <= v <= high for v in values) / len(windows)
     row |= {k: statistics.median(getattr(e, k) for e in each) for k in ("nn", "nn_last", "diversity")}
+    seen = [e.perceptual for e in each if e.perceptual is not None]
+    row["perceptual"] = statistics.median(seen) if seen else None
     row |= {"playback": max(e.playback for e in each), "loops": len(loops)}
     return row | {"loop": longest and {"period": longest[0], "length": longest[1]}}
 
@@ -236,5 +242,9 @@ def measure_endless(
         frames = torch.empty(len(clips), horizon, *clips.shape[2:], dtype=torch.uint8)
         for t, frame in enumerate(islice(drive(model, clips[:, 0], clips[:, 1], seed), horizon)):
             frames[:, t] = (frame * 255).round()
-        found += [endless(y, truth) for y in frames]
+        for y in frames:
+            seen = None
+            with suppress(RoadtripError):
+                seen = perceptual_distance(y, film, held_out)
+            found.append(replace(endless(y, truth), perceptual=seen))
     return found

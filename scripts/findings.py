@@ -147,13 +147,15 @@ class Findings:
             about += [f"{row['seconds'] / 60:.0f}", f"{e['rollouts']} × {e['frames']}", verdicts]
             numbers = [_number(e[k]) for k in ("S", "sharpness")]
             numbers += [f"{_number(e[k])} ({e['in_band'][k]:.0%})" for k in ("R", "N")]
-            numbers += [_number(e[k]) for k in ("nn", "nn_last", "diversity", "spread_over_skill")]
+            numbers += [_number(e[k]) for k in ("nn", "nn_last", "diversity", "perceptual", "spread_over_skill")]
             loop = e["loop"]
             lines.append([*about, *numbers, str(e["playback"]), f"{loop['period']} frames" if loop else "none"])
         head = (
             "film, model, size, steps, seed, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band)"
         )
-        return _markdown(f"{head}, nn, nn at the end, diversity, spread / skill, longest playback, loop", lines)
+        return _markdown(
+            f"{head}, nn, nn at the end, diversity, perceptual, spread / skill, longest playback, loop", lines
+        )
 
     def map(self) -> str:
         tables = {table.replace("+", ", "): rows for table, rows in self.tables.items()}
