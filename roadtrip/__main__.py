@@ -18,7 +18,7 @@ from . import study
 from .checkpoint import load, save
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, HORIZON, evaluate
-from .export import write
+from .export import rate_of, write
 from .film import Film
 from .model import NextFrame
 from .rollout import rollout
@@ -169,7 +169,9 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
         raise RoadtripError(f"There are no two frames at start {start}; choose from 0 to {last}.")
     f1, f2 = film.frames[start], film.frames[start + film.gap]
     write(args.out, rollout(model, f1, f2, args.horizon)[0], fps=args.fps, scale=args.scale)
-    _tell(f"Wrote {args.horizon} generated frames to {args.out}; they start at frame {start}, {where}.")
+    fps = rate_of(args.out, args.fps)
+    rounded = f" at {fps:.4g} frames a second, the nearest that a gif plays at" if fps != args.fps else ""
+    _tell(f"Wrote {args.horizon} generated frames to {args.out}{rounded}; they start at frame {start}, {where}.")
     return {"out": args.out, "start": start, "gap": film.gap, "horizon": args.horizon, "size": list(film.size)}
 
 
