@@ -7,11 +7,12 @@ from .errors import RoadtripError
 from .film import Film
 from .sources import open_film
 from .model import NextFrame
-from .rollout import rollout, unroll
+from .rollout import drive, rollout, unroll
 from .discriminators import PatchDiscriminator, windows
 from .recipes import RECIPES, Recipe
 from .train import Progress, train
 from .evaluation import Evaluation, evaluate
+from .endless import Endless, measure_endless
 from .oscillation import Oscillation, oscillation
 from .checkpoint import load, save
 from .frames import sheet
@@ -23,6 +24,7 @@ __all__ = [
     "Film",
     "open_film",
     "NextFrame",
+    "drive",
     "rollout",
     "unroll",
     "PatchDiscriminator",
@@ -34,6 +36,8 @@ __all__ = [
     "Evaluation",
     "Oscillation",
     "evaluate",
+    "Endless",
+    "measure_endless",
     "oscillation",
     "load",
     "save",

@@ -16,11 +16,13 @@ from tqdm import tqdm
 
 from . import study
 from .checkpoint import load, save
+from .endless import endless_row, measure_endless, sentence
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, HORIZON, evaluate
 from .export import rate_of, write
 from .film import Film
 from .model import NextFrame
+from .recipes import RECIPES
 from .rollout import rollout
 from .sources import open_film
 from .study.rows import to_json
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, help="the film file to write")
 
     sub = command(run_train, "Train a recipe on film and save a checkpoint.", film)
-    sub.add_argument("--recipe", default="v1", help="v1, v2, v3-pair, v3-single or lstm")
+    sub.add_argument("--recipe", default="v1", help=", ".join(RECIPES))
     sub.add_argument("--seconds", type=float, help="how long to train (default: 60, without --steps)")
     sub.add_argument("--steps", type=int, help="how many steps to train in all, instead of seconds")
     sub.add_argument("--seed", type=int, default=0, help="of weights, clips and augmentation")
@@ -86,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command(run_rollout, "Let a checkpoint drive on from a start frame, into a video or a picture.", model)
     sub.add_argument("--start", type=int, help="index of f1 in the film; default: in the middle of what was held out")
+    sub.add_argument("--seed", type=int, default=0, help="of what a model that draws its frames draws")
+    sub.add_argument("--temperature", type=float, default=1.0, help="of what it draws: below 1 calmer, above 1 wilder")
     sub.add_argument("--fps", type=float, default=8, help="frames a second of what is written")
     sub.add_argument("--scale", type=int, default=3, help="how many times larger the frames are written")
     sub.add_argument("--out", required=True, help="x.mp4, x.gif, x.webp or x.png (a strip)")
@@ -94,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     part = sub.add_mutually_exclusive_group()
     part.add_argument("--held-out", action="store_true", help="measure what the checkpoint held out (the default)")
     part.add_argument("--all", action="store_true", help="measure the whole film")
+    sub.add_argument("--endless", type=int, metavar="FRAMES", help="measure rollouts of so many frames too, from 64 on")
 
     sub = command(run_study, "Train and measure arms × seeds × films into one table; finished runs are kept.", device)
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="of the study; default: all")
@@ -103,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, default=study.STEPS, help="training steps of each run")
     sub.add_argument("--size", default="{}x{}".format(*study.SIZE), help=size)
     sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="another setting for all arms")
+    sub.add_argument(
+        "--endless", type=int, default=0, help="frames of rollouts to measure beside the usual 64, as 1000"
+    )
     sub.add_argument("--jobs", type=int, help="runs at a time, a process each; default: one for each core")
     sub.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, or "local" for one on this machine')
     sub.add_argument("--runs", default="runs/study", help="folder that keeps finished runs and their checkpoints")
@@ -168,7 +176,8 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
     if not 0 <= start <= last:
         raise RoadtripError(f"There are no two frames at start {start}; choose from 0 to {last}.")
     f1, f2 = film.frames[start], film.frames[start + film.gap]
-    write(args.out, rollout(model, f1, f2, args.horizon)[0], fps=args.fps, scale=args.scale)
+    frames = rollout(model, f1, f2, args.horizon, args.seed, args.temperature)[0]
+    write(args.out, frames, fps=args.fps, scale=args.scale)
     fps = rate_of(args.out, args.fps)
     rounded = f" at {fps:.4g} frames a second, the nearest that a gif plays at" if fps != args.fps else ""
     _tell(f"Wrote {args.horizon} generated frames to {args.out}{rounded}; they start at frame {start}, {where}.")
@@ -189,7 +198,13 @@ def run_measure(args: argparse.Namespace) -> dict[str, Any]:
     oscillation = measured.oscillation
     if oscillation:
         _tell(f"On frames {args.horizon - oscillation.frames + 1}–{args.horizon} the rollout {oscillation.verdict}.")
-    return measured.to_dict() | {"part": part, "gap": film.gap, "film": film.name, "fingerprint": film.fingerprint}
+    more: dict[str, Any] = {}
+    if args.endless:
+        more["endless"] = endless_row(measure_endless(model, film, args.endless, held_out=_held_out(model)))
+        _tell(f"Driving on for {args.endless} frames: {sentence(more['endless'])}")
+    return (
+        measured.to_dict() | more | {"part": part, "gap": film.gap, "film": film.name, "fingerprint": film.fingerprint}
+    )
 
 
 def run_study(args: argparse.Namespace) -> dict[str, Any]:
@@ -199,7 +214,7 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
     if args.ray in (None, "local"):
         find_device(args.device)
     jobs = [
-        study.Job(arm, film, seed, args.steps, size, tuple(sorted(args.set)))
+        study.Job(arm, film, seed, args.steps, size, tuple(sorted(args.set)), args.endless)
         for film in args.films
         for seed in args.seeds
         for arm in args.arms or study.ARMS

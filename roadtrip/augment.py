@@ -6,6 +6,7 @@ of models.
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .recipes import Recipe
 
@@ -29,3 +30,20 @@ def augment(clips: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor
         brighter, contrast = recipe.jitter * (2 * drawn[1:] - 1)
         clips = adjust_contrast(adjust_brightness(clips, brighter), 1 + contrast)
     return clips
+
+
+def damage(context: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Frames that go in, float [B, 2, 3, H, W] in [0, 1], some of them hurt as a rollout's own frames are: a third of
+    those blurred, a third at half the resolution, a third off in colour. Both frames of a clip alike."""
+    from kornia.filters import gaussian_blur2d
+
+    drawn = torch.rand(2, len(context), generator=generator)
+    offset = 0.1 * (2 * torch.rand(len(context), 1, 3, 1, 1, generator=generator) - 1)
+    kind = torch.where(drawn[0] < share, (3 * drawn[1]).long(), 3).to(context.device, non_blocking=True)
+    flat, size = context.flatten(0, 1), context.shape[-2:]
+    blurred = gaussian_blur2d(flat, (5, 5), (1.0, 1.0))
+    coarse = F.interpolate(F.avg_pool2d(flat, 2), size, mode="bilinear")
+    hurt = [blurred.view_as(context), coarse.view_as(context), (context + offset.to(context.device)).clamp(0, 1)]
+    for i, frames in enumerate(hurt):
+        context = torch.where((kind == i)[:, None, None, None, None], frames, context)
+    return context

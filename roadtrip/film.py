@@ -91,6 +91,8 @@ class Film:
         fps = min(rates)
         steps = [rate / fps if rate > 1.02 * fps else 1.0 for rate in rates]  # 29.97 and 30 are one
         ends = (*self.drives[1:], len(self.frames))
+        if max(steps) == 1:
+            return replace(self, fps=fps)
         times = [torch.arange(a, b, s, dtype=torch.float64) for a, b, s in zip(self.drives, ends, steps)]
         kept = torch.cat(times).add(1e-6).long()
         cuts, drives = (torch.searchsorted(kept, torch.tensor([*at]).long()) for at in (self.cuts, self.drives))
@@ -101,11 +103,32 @@ class Film:
             drives=tuple(drives.tolist()),
             fps=fps,
             rates=(),
-            notes=self.notes
-            if max(steps) == 1
-            else (*self.notes, f"Clips were thinned to {fps:.4g} frames a second, the rate of the slowest."),
+            notes=(*self.notes, f"Clips were thinned to {fps:.4g} frames a second, the rate of the slowest."),
         )
         return replace(film, fingerprint=fingerprint_of(film.frames, film.cuts))
+
+    def at_gap_one(self) -> Film:
+        """The same clips at gap 1: the phases of the gap one after the other, each a drive of its own, whose last share is
+        the same stretch of road. So films of different gaps can be one."""
+        order: list[int] = []
+        cuts: list[int] = []
+        drives: list[int] = []
+        ids: list[str] = []
+        rates: list[float | None] = []
+        parts = pairwise((*self.drives, len(self.frames)))
+        for (first, end), drive_id, rate in zip(parts, self.drive_ids, self.rates):
+            for phase in range(min(self.gap, end - first)):
+                drives.append(len(order))
+                ids.append(drive_id)
+                rates.append(rate and rate / self.gap)
+                for a, b in self.stretches():
+                    if first <= a < end and a + phase < b:
+                        cuts.append(len(order))
+                        order += range(a + phase, b, self.gap)
+        film = replace(
+            self, gap=1, frames=self.frames[order], cuts=tuple(cuts[1:]), fps=self.fps and self.fps / self.gap
+        )
+        return replace(film, drives=tuple(drives), drive_ids=tuple(ids), rates=tuple(rates))
 
     def to(self, device: torch.device | str) -> Film:
         """The same film with its frames on another device."""

@@ -3,6 +3,9 @@
 Independent of films, losses and training; it takes pictures in [0, 1] and gives pictures in [0, 1].
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,7 +13,10 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# What a rollout carries from frame to frame: the newest frame's code, or the LSTM's hidden and cell state.
+from .diffusion import SPREAD, Sampler, denoised, sample, scaled
+
+# What a rollout carries from frame to frame: the newest frame's code or the LSTM's hidden and cell state, and the code of
+# the anchor, if the network has one.
 State = tuple[Tensor, ...]
 
 
@@ -114,6 +120,83 @@ class Decoder(nn.Module):
         return F.pixel_shuffle(self.out(_act(self.block(fine))), 4)  # [B, 3, H, W]
 
 
+class LevelledResidual(nn.Module):
+    """A residual block whose signal is scaled and shifted by what the noise level says (Perez et al. 2018, "FiLM")."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(LEVEL_FEATURES, 2 * channels)
+        for zero in (self.second.weight, self.film.weight, self.film.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        scale, shift = self.film(level)[:, :, None, None].chunk(2, dim=1)
+        return x + self.second(_act(self.first(_act(x)) * (1 + scale) + shift))
+
+
+class Denoiser(nn.Module):
+    """The network F of few-step diffusion: a noisy picture, the moved frame m and the context's code in, the noise and
+    what m leaves unexplained out, [B, 3, H, W] each; see diffusion.py for its units.
+
+    Four blocks at an eighth, two at a quarter, and with refine > 0 so many channels at full resolution. What a Wiener
+    filter would do, a gain for each 4×4 DCT coefficient and level, stands beside them: film has little power in its
+    finest coefficients, where almost all that comes in is noise.
+    """
+
+    def __init__(self, width: int, refine: int):
+        super().__init__()
+        self.level = nn.Sequential(nn.Linear(2 * len(LEVEL_RATES), LEVEL_FEATURES), nn.SiLU())
+        self.stem = nn.Conv2d(3 * 16, width, 3, padding=1)
+        self.down = nn.Conv2d(4 * width, 2 * width, 1)
+        self.coarse = nn.ModuleList(LevelledResidual(2 * width) for _ in range(4))
+        self.up = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
+        self.fine = nn.ModuleList(LevelledResidual(width) for _ in range(2))
+        self.out = nn.Conv2d(width, 3 * 16, 3, padding=1)
+        self.gain = nn.Linear(LEVEL_FEATURES, 3 * 16)
+        self.refine = None
+        zeros = [self.out.weight, self.out.bias, self.gain.weight, self.gain.bias]
+        if refine:
+            last = nn.Conv2d(refine, 3, 3, padding=1)
+            layers = [nn.Conv2d(9, refine, 3, padding=1), nn.Conv2d(refine, refine, 3, padding=1)]
+            self.refine = nn.Sequential(layers[0], nn.LeakyReLU(0.1), layers[1], nn.LeakyReLU(0.1), last)
+            zeros += [last.weight, last.bias]
+        for zero in zeros:
+            nn.init.zeros_(zero)  # type: ignore[arg-type]
+        self.dct: Tensor
+        self.rates: Tensor
+        self.register_buffer("dct", _dct_of_blocks())
+        self.register_buffer("rates", torch.tensor(LEVEL_RATES))
+
+    def forward(self, y: Tensor, s: Tensor, moved: Tensor, code: Tensor, skip: Tensor) -> Tensor:
+        """y float [B, 3, H, W] of unit variance; s [B, 1, 1, 1]; moved [B, 3, H, W] in [0, 1]; code and skip as the
+        encoder gives them."""
+        phase = s.log().flatten(1) * self.rates
+        level = self.level(torch.cat([phase.sin(), phase.cos()], dim=1))
+        blocks = F.pixel_unshuffle(y, 4)
+        noisy = self.stem(blocks) + skip
+        x = self.down(F.pixel_unshuffle(_act(noisy), 2)) + code
+        for block in self.coarse:
+            x = block(x, level)
+        x = F.pixel_shuffle(self.up(_act(x)), 2) + noisy
+        for block in self.fine:
+            x = block(x, level)
+        gains = F.conv2d(F.conv2d(blocks, self.dct) * self.gain(level)[:, :, None, None], self.dct.mT)
+        guess = F.pixel_shuffle(self.out(_act(x)) + gains, 4)
+        if self.refine:
+            guess = guess + self.refine(torch.cat([y, guess, moved * 2 - 1], dim=1))
+        return guess.float()
+
+
+def _dct_of_blocks() -> Tensor:
+    """The orthonormal two-dimensional DCT-II of each 4×4 block and colour, as a 1×1 convolution [48, 48, 1, 1] over what
+    pixel_unshuffle gives."""
+    k, n = torch.arange(4.0)[:, None], torch.arange(4.0)
+    dct = (math.pi / 4 * (n + 0.5) * k).cos() * torch.where(k == 0, 0.5, math.sqrt(0.5))
+    return torch.kron(torch.eye(3), torch.kron(dct, dct))[:, :, None, None]
+
+
 def warp(frame: Tensor, flow: Tensor) -> Tensor:
     """Each pixel taken from where the flow points, bilinearly; beyond the border, from the border.
 
@@ -129,6 +212,8 @@ def warp(frame: Tensor, flow: Tensor) -> Tensor:
 
 BOTTLENECKS: dict[str, type[ConvBottleneck] | type[LSTMBottleneck]] = {"conv": ConvBottleneck, "lstm": LSTMBottleneck}
 OUTPUTS = ("warp", "change", "picture")
+LEVEL_RATES = (0.25, 0.5, 1.0, 2.0)  # of ln s, whose sines and cosines tell the noise level
+LEVEL_FEATURES = 64
 FLOW_SCALE = 4.0  # pixels of flow for a unit of the decoder's output: motion is learned in the first hundred steps
 
 
@@ -150,6 +235,8 @@ class NextFrame(
         output: "warp" moves f2 along a predicted flow and adds a change, "change" only adds one, "picture" predicts
             the whole picture (the post's own way).
         noise_conditioned: whether the size of the noise on the frames that go in is an input.
+        anchored: whether one still of the drive is always in sight: the first frame, unless told otherwise.
+        sampler: how the next frame is drawn around the moved frame by few-step diffusion; None predicts one change.
         size: (H, W) of the training film; only the mean training frame depends on it, the network does not.
     """
 
@@ -160,21 +247,27 @@ class NextFrame(
         bottleneck: str = "conv",
         output: str = "warp",
         noise_conditioned: bool = False,
+        anchored: bool = False,
+        sampler: Sampler | None = None,
         size: tuple[int, int] = (72, 128),
     ):
         super().__init__()
         self.encoder = Encoder(width)
         self.bottleneck = BOTTLENECKS[bottleneck](2 * width, depth)
         self.noise_embedding = nn.Linear(1, 2 * width) if noise_conditioned else None
+        self.anchor = nn.Conv2d(2 * width, 2 * width, 3, padding=1) if anchored else None
         self.flow = OpticalFlow(2 * width) if output == "warp" else None
-        self.decoder = Decoder(width)
-        self.output = output
+        self.decoder = None if sampler else Decoder(width)
+        self.denoiser = Denoiser(width, sampler.refine) if sampler else None
+        self.output, self.sampler = output, sampler
         self.architecture = {
             "width": width,
             "depth": depth,
             "bottleneck": bottleneck,
             "output": output,
             "noise_conditioned": noise_conditioned,
+            "anchored": anchored,
+            "sampler": sampler and asdict(sampler),
         }
         self.architecture["size"] = list(size)
         self.provenance: Any = None  # where the weights come from: a checkpoint.Provenance, or None if from nowhere
@@ -188,38 +281,72 @@ class NextFrame(
         height, width = self.mean_frame.shape[1:]
         return height, width
 
-    def observe(self, frame: Tensor, noise: Tensor | None = None) -> State:
-        """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it."""
-        return self.bottleneck.observe(self._code(frame, noise)[0])
+    def observe(self, frame: Tensor, noise: Tensor | None = None, anchor: Tensor | None = None) -> State:
+        """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it.
+        anchor: a still of the same drive, alike; None is the frame itself."""
+        state = self.bottleneck.observe(self._code(frame, noise)[0])
+        if self.anchor:
+            state = (*state, self.anchor(self.encoder(frame if anchor is None else anchor)[0]))
+        return state
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...] | None:
         """The shape of z for one frame of this size, standard normal; None for a network that doesn't sample."""
-        return None
+        return (3, height, width) if self.sampler else None
 
     def step(
         self, frame: Tensor, state: State, noise: Tensor | None = None, z: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from. z: float [B, …] of
         `latent_shape`, all that is random about this frame; None where that is None."""
-        code, skip = self._code(frame, noise)
-        code, state = self.bottleneck.step(code, state)
-        if self.flow:
-            frame = self.flow(frame, code)
-            skip = self.encoder.fine(frame)  # so that the change is drawn where things now are
-        change = self.decoder(code, skip)
-        return clamp(0.5 + change if self.output == "picture" else frame + change), state
+        code, moved, skip, state = self._explain(frame, state, noise)
+        if self.sampler and self.denoiser:
+            assert z is not None, "a network that samples draws from z"
+            return clamp(moved + SPREAD * sample(self._denoise(code, moved, skip), z, self.sampler)), state
+        return clamp(moved + self.decoder(code, skip)), state  # type: ignore[misc]
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
         return self.step(f2, self.observe(f1))[0]
 
+    def _explain(self, frame: Tensor, state: State, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor, State]:
+        """(code, the moved frame, its skip, the state to go on from): all that the two frames say of the next one."""
+        code, skip = self._code(frame, noise)
+        anchor = state[-1:] if self.anchor else ()
+        if self.anchor:
+            code, state = code + state[-1], state[:-1]
+        code, state = self.bottleneck.step(code, state)
+        if self.flow:
+            frame = self.flow(frame, code)
+            skip = self.encoder.fine(frame)  # so that the change is drawn where things now are
+        if self.output == "picture":
+            frame = torch.full_like(frame, 0.5)
+        return code, frame, skip, (*state, *anchor)
+
+    def _denoise(self, code: Tensor, moved: Tensor, skip: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda y, s: denoised(y, s, self.denoiser(scaled(y, s), s, moved, code, skip))  # type: ignore[misc]
+
     def _code(self, frame: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         code, skip = self.encoder(frame)
         if self.noise_embedding:
-            code = (
-                code
-                + self.noise_embedding(frame.new_zeros(len(frame), 1) if noise is None else noise)[:, :, None, None]
-            )
+            if noise is None:
+                noise = frame.new_full((len(frame), 1), self.sampler.drive_noise if self.sampler else 0.0)
+            code = code + self.noise_embedding(noise)[:, :, None, None]
         return code, skip
+
+
+class Denoising:
+    """A network that samples, as its training sees it, for `unroll`: each z is a real next frame under noise and its
+    level, see diffusion.noisy, and each step gives [B, 6, H, W], that frame denoised and the moved frame."""
+
+    def __init__(self, model: NextFrame):
+        self.model, self.observe = model, model.observe
+
+    def step(
+        self, frame: Tensor, state: State, noise: Tensor | None = None, z: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        x, s = z[:, :3], z[:, 3:, :1, :1]  # type: ignore[index]
+        code, moved, skip, state = self.model._explain(frame, state, noise)
+        y = self.model._denoise(code, moved, skip)((x - moved) / SPREAD, s)
+        return torch.cat([moved + SPREAD * y, moved], dim=1), state
 
 
 def _act(x: Tensor) -> Tensor:

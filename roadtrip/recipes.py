@@ -6,6 +6,7 @@ v1 to v3 are values, not code paths. Each field carries one line of prose, which
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from .diffusion import SPANS, Sampler
 from .errors import RoadtripError
 from .losses import GAN_LOSSES
 from .model import BOTTLENECKS, OUTPUTS
@@ -27,6 +28,24 @@ class Recipe:
     output: str = _value(
         "warp", "Move f2 along a flow and change it, only change it, or predict the whole picture.", choices=OUTPUTS
     )
+    anchor: bool = _value(
+        False, "Keep one still of the drive always in sight: in training any, when driving the first frame."
+    )
+    # how a frame is drawn, by few-step diffusion around the moved frame
+    evaluations: int = _value(
+        0, "How often the network is asked for one drawn frame; 0 predicts one change and draws nothing.", span=(0, 64)
+    )
+    first_level: float = _value(4.0, "Noise that drawing begins at, in spreads of what is left.", span=SPANS["first"])
+    last_level: float = _value(0.08, "Noise at the last evaluation, alike.", span=SPANS["last"])
+    temperature: float = _value(
+        1.0, "Size of the noise that is drawn; below 1 the road is calmer.", span=SPANS["temperature"]
+    )
+    refine: int = _value(
+        16, "Channels of a drawing network's last layers, at full resolution; 0 has none.", span=SPANS["refine"]
+    )
+    pink: bool = _value(
+        True, "Draw noise whose amplitude falls as 1/f, as that of what is left does; else white noise."
+    )
     # what the loss sees
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
     l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
@@ -38,13 +57,24 @@ class Recipe:
     )
     context_noise: float = _value(
         0.0,
-        "Largest noise on the frames that go in; the network is told its size, and drives with none.",
+        "Largest noise on the frames that go in; the network is told its size.",
+        span=(0, 1),
+    )
+    drive_noise: float = _value(
+        0.0, "Noise that a drawing network is told of when it drives, though none is added.", span=SPANS["drive_noise"]
+    )
+    damage: float = _value(
+        0.0,
+        "Share of clips whose first two frames are blurred, coarser or off in colour; the target is not.",
         span=(0, 1),
     )
     pingpong_weight: float = _value(
         0.0, "Weight of driving back: G(g4, g3) should be f2 again (ping-pong).", span=(0, 1e4)
     )
     replay: int = _value(0, "Up to so many frames are rolled out first; training goes on from there.", span=(0, 16))
+    replay_share: float = _value(
+        1.0, "Share of a batch's clips that replay rolls out; the others stay real.", span=(0, 1)
+    )
     # the discriminator
     disc_frames: int = _value(2, "Frames the discriminator sees at once: 1 single, 2 the pair, 3.", span=(1, 3))
     disc_windows: str = _value("all", "Which windows of frames it sees.", choices=("all", "first"))
@@ -93,11 +123,23 @@ class Recipe:
                 raise RoadtripError(f"Recipe field {f.name} is {value!r}; choose from {span[0]:g} to {span[1]:g}.")
         if self.disc_width % 4:
             raise RoadtripError(f"Recipe field disc_width is {self.disc_width}; choose a multiple of 4.")
+        if self.evaluations and self.pingpong_weight:
+            raise RoadtripError(
+                "A network that draws its frames can't drive back; set pingpong_weight or evaluations to 0."
+            )
         if self.gan_weight and self.disc_context + self.unroll < self.disc_frames:
             raise RoadtripError(
                 f"A discriminator of {self.disc_frames} frames has only {self.disc_context} of context and "
                 f"{self.unroll} generated to see; unroll further or let it see fewer."
             )
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """How frames are drawn; None where they aren't."""
+        if not self.evaluations:
+            return None
+        levels = (self.first_level, self.last_level)
+        return Sampler(self.evaluations, *levels, self.temperature, self.drive_noise, self.refine, self.pink)
 
     @property
     def clip(self) -> int:
@@ -134,7 +176,7 @@ def _v3(name: str, disc_frames: int) -> Recipe:
     )
 
 
-# In story order: the post's versions, then its hindsight.
+# In story order: the post's versions, its hindsight, and what drives on.
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -143,6 +185,21 @@ RECIPES: dict[str, Recipe] = {
         _v3("v3-pair", disc_frames=2),
         _v3("v3-single", disc_frames=1),
         Recipe("lstm", unroll=2, bottleneck="lstm", depth=3),
+        Recipe(
+            "v4",
+            width=64,
+            depth=2,
+            anchor=True,
+            evaluations=4,
+            context_noise=0.2,
+            drive_noise=0.03,
+            damage=0.25,
+            replay=6,
+            replay_share=0.5,
+            batch=16,
+            ema=0.998,
+            flip=0.0,
+        ),
     )
 }
 

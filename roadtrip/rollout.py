@@ -6,25 +6,27 @@ does). Independent of losses, films and recipes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count, islice, repeat
 
 import torch
 from torch import Tensor
 
-from .cuda_graph import WARMUP_CALLS, CudaGraphed
+from .cuda_graph import CudaGraphed
 from .errors import RoadtripError
 from .frames import as_float
-from .model import NextFrame, State
+from .model import Denoising, NextFrame, State
 
 
 def unroll(
-    model: NextFrame | _GraphedModel,
+    model: NextFrame | Denoising | _GraphedModel,
     f1: Tensor,
     f2: Tensor,
     steps: int,
     feedback: Callable[[Tensor], Tensor] | None = None,
     noise: Tensor | None = None,
     z: Tensor | None = None,
+    anchor: Tensor | None = None,
 ) -> Tensor:
     """Drives on from two frames: g3 = G(f1, f2), g4 = G(f2, g3), g5 = G(g3, g4), …
 
@@ -35,30 +37,43 @@ def unroll(
             what is returned is the frame before it.
         noise: float [B, 1], the standard deviation of the noise on what goes in, for a noise-conditioned model.
         z: float [B, steps, …], the random input of each frame, for a model that samples.
+        anchor: float [B, 3, H, W] in [0, 1], a still of the same drive, for an anchored model; None is f1.
 
     Returns: float [B, steps, 3, H, W] in [0, 1], differentiable through every step.
     """
-    state, frame, generated = model.observe(f1, noise), f2, []
-    for t in range(steps):
-        g, state = model.step(frame, state, noise, None if z is None else z[:, t])
-        generated.append(g)
+    latents = repeat(None) if z is None else z.unbind(dim=1)
+    frames = _drive(model, f1, f2, latents, feedback, noise, anchor)
+    return torch.stack(list(islice(frames, steps)), dim=1)
+
+
+def _drive(
+    model: NextFrame | Denoising | _GraphedModel,
+    f1: Tensor,
+    f2: Tensor,
+    latents: Iterable[Tensor | None],
+    feedback: Callable[[Tensor], Tensor] | None = None,
+    noise: Tensor | None = None,
+    anchor: Tensor | None = None,
+) -> Iterator[Tensor]:
+    state, frame = model.observe(f1, noise, anchor), f2
+    for z in latents:
+        g, state = model.step(frame, state, noise, z)
+        yield g
         frame = feedback(g) if feedback else g
-    return torch.stack(generated, dim=1)
 
 
 @torch.no_grad()
-def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int, seed: int = 0) -> Tensor:
-    """Lets the model drive on by itself for `horizon` frames, in float32 on the model's device.
+def drive(model: NextFrame, f1: Tensor, f2: Tensor, seed: int = 0, temperature: float = 1.0) -> Iterator[Tensor]:
+    """Lets the model drive on by itself for as long as frames are asked for, in float32 on the model's device.
 
     Args:
         f1, f2: uint8 or float [0, 1], [B, 3, H, W] or [3, H, W], two frames one gap apart.
         seed: of a model that samples; each of the B clips has random numbers of its own. Others ignore it.
+        temperature: of what is drawn, beside that of the model's own sampler; 0 draws what is in the middle.
 
-    Returns: float32 [B, horizon, 3, H, W] in [0, 1].
-    Raises RoadtripError when the frames' shapes differ or are not divisible by 8, or horizon < 1.
+    Yields float32 [B, 3, H, W] in [0, 1]. Raises RoadtripError, with the first frame, when the frames' shapes differ or
+    are not divisible by 8.
     """
-    if horizon < 1:
-        raise RoadtripError(f"The horizon is {horizon}; it must be at least 1.")
     device = next(model.parameters()).device
     f1, f2 = (as_float(f).to(device) for f in (f1, f2))
     if f1.dim() == 3:
@@ -68,11 +83,24 @@ def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int, seed: int = 
             f"A rollout starts from two frames of one shape, 3 × H × W with H and W divisible by 8, "
             f"not {tuple(f1.shape[1:])} and {tuple(f2.shape[1:])}."
         )
-    driver = _GraphedModel(model) if device.type == "cuda" and horizon > 2 * WARMUP_CALLS else model
-    shape, z = model.latent_shape(*f1.shape[2:]), None
+    shape, generator = model.latent_shape(*f1.shape[2:]), torch.Generator().manual_seed(seed)
+    latents: Iterable[Tensor | None] = repeat(None)
     if shape:
-        z = torch.randn(len(f1), horizon, *shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    return unroll(driver, f1, f2, horizon, z=z).clamp(0, 1)
+        latents = (temperature * torch.randn(len(f1), *shape, generator=generator).to(device) for _ in count())
+    f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (f1, f2))
+    driver = _GraphedModel(model) if device.type == "cuda" else model
+    for g in _drive(driver, f1, f2, latents):
+        yield g.clamp(0, 1)
+
+
+def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
+    """The first `horizon` frames of `drive`, which see: float32 [B, horizon, 3, H, W] in [0, 1].
+
+    Raises RoadtripError as it does, and for horizon < 1.
+    """
+    if horizon < 1:
+        raise RoadtripError(f"The horizon is {horizon}; it must be at least 1.")
+    return torch.stack(list(islice(drive(model, f1, f2, seed, temperature), horizon)), dim=1)
 
 
 class _GraphedModel:

@@ -47,7 +47,8 @@ def open_film(
             of that name is "./scenery"). Several of these become one film with a cut between them.
         size: (H, W) of the frames, each divisible by 8, 16 … 1024; aspect is kept by a centre crop.
         gap: frames between f1, f2, f3, or seconds of video as "0.5s"; None takes what the source was saved or rendered
-            with, or else the gap at which copying the last frame is as good as in a time lapse.
+            with, or else the gap at which copying the last frame is as good as in a time lapse. Several films that were
+            saved with different gaps keep their own: each is taken apart into its phases, and the whole has gap 1.
         progress: called with (done, total or None, what is being done).
         cache: keep what was read as one file in $ROADTRIP_CACHE (or ~/.cache/roadtrip) and reopen that.
 
@@ -63,6 +64,9 @@ def open_film(
     if not sources or any(isinstance(s, str) and not s.strip() for s in sources):
         raise RoadtripError("No film was given; give a folder of stills, a zip, a video or scenery.")
     films = [_open_one(s, (int(size[0]), int(size[1])), report, cache) for s in sources]  # type: ignore[arg-type]
+    gaps = {film.gap for film in films}
+    if gap is None and len(gaps) > 1 and all(gaps):
+        films = [film.at_gap_one() for film in films]
     film = films[0] if len(films) == 1 else _join(films)
     if len(film.frames) < 3:
         raise RoadtripError(f"{film.name} has {len(film.frames)} readable frame(s); at least 3 are needed.")

@@ -19,15 +19,16 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from . import checkpoint
-from .augment import augment
+from .augment import augment, damage
 from .cuda_graph import CudaGraphed
+from .diffusion import denoising_loss, noisy
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, baselines
 from .film import Film, evenly_spaced
 from .frames import as_float, psnr
 from .losses import discriminator_loss, generator_loss, pingpong_loss, r1_penalty, reconstruction_loss
-from .model import NextFrame
+from .model import Denoising, NextFrame
 from .optim import Muon, lr_share, optimizer_step, set_lr
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
@@ -43,8 +44,9 @@ N_EVAL_CLIPS = 4  # held-out clips whose errors are followed while training
 class Progress:
     """Where a training stands. `model` and `ema` are the live networks: they go on learning when the training does.
 
-    losses: means since the last report: "l1" (summed over the unrolled frames, mean |difference| in [0, 1] each), and
-    with a discriminator "generator" (its GAN loss) and "discriminator".
+    losses: means since the last report: "l1" (summed over the unrolled frames, mean |difference| in [0, 1] each; of the
+    moved frame where frames are drawn), then also "denoise" (see diffusion.denoising_loss), and with a discriminator
+    "generator" (its GAN loss) and "discriminator".
     preview: float [16, 3, H, W] in [0, 1], a rollout of a fixed held-out clip, or None when none is due.
     preview_start: index into film.frames where that clip begins.
     psnr: whenever there is a preview, dB at horizons 1 … 16 of "model" and each baseline, means over 4 held-out clips;
@@ -134,7 +136,8 @@ class Batch(NamedTuple):
     noise: float [B, 1] or None, the standard deviation of the noise on what goes in.
     feedback_noise: float [B, U, 3, H, W] or None, the noise to add to generated frames that are fed back.
     order: int64 [B, U] or None, which frame the discriminator is shown in which place.
-    z: float [B, U, …] or None, what a model that samples is given for each frame, see NextFrame.latent_shape.
+    z: float [B, U, 4, H, W] or None, the real frames under noise that a model that samples is to denoise, see
+        diffusion.noisy. anchor: float [B, 3, H, W] or None, the still that an anchored model has in sight.
     """
 
     clips: Tensor
@@ -144,6 +147,7 @@ class Batch(NamedTuple):
     feedback_noise: Tensor | None
     order: Tensor | None
     z: Tensor | None
+    anchor: Tensor | None
 
 
 class Run:
@@ -170,7 +174,14 @@ class Run:
         self.random = torch.Generator().manual_seed(seed)
         with use_generator(self.random):
             model = NextFrame(
-                recipe.width, recipe.depth, recipe.bottleneck, recipe.output, recipe.context_noise > 0, film.size
+                recipe.width,
+                recipe.depth,
+                recipe.bottleneck,
+                recipe.output,
+                recipe.context_noise > 0,
+                recipe.anchor,
+                recipe.sampler,
+                film.size,
             )
             discriminator = PatchDiscriminator(recipe.disc_frames, recipe.disc_width, recipe.spectral)
         self.model: NextFrame = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -217,30 +228,46 @@ class Run:
 
     def sample_batch(self) -> Batch:
         recipe, random = self.recipe, self.random
-        picked = torch.randint(len(self.starts), (recipe.batch,), generator=random)
-        clips = self.film.clips(self.starts[picked], recipe.clip).to(torch.float32) / 255
-        clips, f1, f2 = self._replayed(augment(clips, recipe, random))
-        noise = feedback_noise = order = None
+        picked = self.starts[torch.randint(len(self.starts), (recipe.batch,), generator=random)]
+        clips, anchor = self.film.clips(picked, recipe.clip), None
+        if recipe.anchor:  # one frame more, so that it is augmented as its clip is
+            clips = torch.cat([clips, self.film.clips(self._of_the_same_drive(picked), 1)], dim=1)
+        clips = augment(clips.to(torch.float32) / 255, recipe, random)
+        if recipe.anchor:
+            clips, anchor = clips[:, :-1], clips[:, -1].contiguous(memory_format=torch.channels_last)
+        clips, f1, f2 = self._replayed(clips, anchor)
+        noise = feedback_noise = order = z = None
+        if recipe.damage:
+            f1, f2 = damage(torch.stack([f1, f2], dim=1), recipe.damage, random).unbind(dim=1)
         if recipe.context_noise:
             noise = self._on_device(recipe.context_noise * torch.rand(recipe.batch, 1, generator=random))
             f1, f2 = (_with_noise(f, self._gaussian(f.shape), noise) for f in (f1, f2))
             feedback_noise = torch.stack([self._gaussian(f2.shape) for _ in range(recipe.unroll)], dim=1)
         if recipe.disc_shuffle:
             order = self._on_device(torch.rand(recipe.batch, recipe.unroll, generator=random).argsort(dim=1))
-        return Batch(clips, f1, f2, noise, feedback_noise, order, self._latents())
+        if recipe.sampler:
+            z = noisy(clips[:, 2:], recipe.sampler, random)
+        return Batch(clips, f1, f2, noise, feedback_noise, order, z, anchor)
 
     def _train_step(self, r1_due: bool, *tensors: Any) -> dict[str, Tensor]:
         recipe, batch = self.recipe, Batch(*tensors)
         real = batch.clips[:, 2:]  # f3, f4, …
+        network = Denoising(self.model) if recipe.sampler else self.model
         with self._autocast():  # g3, g4, …
-            fake = unroll(self.model, batch.f1, batch.f2, recipe.unroll, self._feedback(batch), batch.noise, batch.z)
-        losses = {"l1": reconstruction_loss(fake, real)}
+            fake = unroll(
+                network, batch.f1, batch.f2, recipe.unroll, self._feedback(batch), batch.noise, batch.z, batch.anchor
+            )
+        fake, moved = fake[:, :, :3], fake[:, :, -3:]  # the same but where frames are drawn
+        losses = {"l1": reconstruction_loss(moved, real)}
         total = recipe.l1_weight * losses["l1"]
+        if batch.z is not None:
+            losses["denoise"] = denoising_loss(fake, real, batch.z[:, :, 3:, :1, :1])
+            total = total + losses["denoise"]
 
         if recipe.pingpong_weight:  # back from frames without noise, and conditioned on none
             end = torch.cat([batch.f2[:, None], fake], dim=1)[:, -2:]
             with self._autocast():
-                back = unroll(self.model, end[:, 1], end[:, 0], recipe.unroll, z=batch.z)
+                back = unroll(self.model, end[:, 1], end[:, 0], recipe.unroll, anchor=batch.anchor)
             losses["pingpong"] = pingpong_loss(back, batch.clips)
             total = total + recipe.pingpong_weight * losses["pingpong"]
 
@@ -269,25 +296,32 @@ class Run:
     ) -> None:
         self.nonfinite += optimizer_step(optimisers, module, loss, largest_norm)
 
-    def _replayed(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _of_the_same_drive(self, starts: Tensor) -> Tensor:
+        """For each start another of the same drive's."""
+        drives = torch.tensor(self.film.drives)
+        mine = torch.bucketize(self.starts, drives, right=True)  # ascending, as the starts are
+        drive = torch.bucketize(starts, drives, right=True)
+        first, end = torch.searchsorted(mine, drive), torch.searchsorted(mine, drive, right=True)
+        drawn = torch.rand(len(starts), generator=self.random, dtype=torch.float64)
+        return self.starts[first + (drawn * (end - first)).long()]
+
+    def _replayed(self, clips: Tensor, anchor: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """(clips [B, 2 + U, 3, H, W] that begin with f1 and f2, f1, f2). With replay they begin up to so many frames
-        later, and f1 and f2 are what the model made of the frames before (the train window's recipe)."""
+        later, and in a share of them f1 and f2 are what the model made of the frames before (the train window's recipe)."""
         begin = self.recipe.replay and int(torch.randint(self.recipe.replay + 1, (), generator=self.random))
-        seen = clips[:, :2]
-        if begin:
+        seen, n = clips[:, begin : begin + 2], round(self.recipe.replay_share * len(clips))
+        if begin and n:
+            real, shape = clips[:n, :2], self.model.latent_shape(*self.film.size)
+            z = self._gaussian((n, begin, *shape)) if shape else None
+            anchor = None if anchor is None else anchor[:n]
             with torch.no_grad(), self._autocast():
-                z = self._latents(begin)
-                seen = torch.cat([seen, unroll(self.model, seen[:, 0], seen[:, 1], begin, z=z)], dim=1)[:, -2:]
+                made = unroll(self.model, real[:, 0], real[:, 1], begin, z=z, anchor=anchor)
+            seen = torch.cat([torch.cat([real, made], dim=1)[:, -2:], seen[n:]])
         f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
         return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
 
     def _gaussian(self, shape: Sequence[int]) -> Tensor:
         return self._on_device(torch.randn(shape, generator=self.random))
-
-    def _latents(self, steps: int | None = None) -> Tensor | None:
-        """z for a model that samples, for each frame of an unroll; None for one that doesn't."""
-        shape = self.model.latent_shape(*self.film.size)
-        return self._gaussian((self.recipe.batch, steps or self.recipe.unroll, *shape)) if shape else None
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
@@ -297,6 +331,7 @@ class Run:
         noises = iter(()) if batch.feedback_noise is None else iter(batch.feedback_noise.unbind(dim=1))
 
         def feedback(g: Tensor) -> Tensor:
+            g = g[:, :3]
             if self.recipe.feedback == "detached":
                 g = g.detach()
             if self.recipe.feedback == "8-bit":

@@ -108,6 +108,10 @@ def _animation(path: Path, size: tuple[int, int], report: Report) -> Frames:
         image = Image.open(path, formats=[f for f in ("WEBP", "PNG", "AVIF") if f in Image.OPEN])
         count = getattr(image, "n_frames", 1) if image.width * image.height <= MAX_PIXELS else 1
     if count < 2:
+        try:
+            Image.open(path)
+        except Exception:
+            raise RoadtripError(f"{path.name} is no picture that can be read; give stills, a zip or a video.") from None
         raise RoadtripError(f"{path.name} is a single still; give a folder or a zip of at least 3.")
     if count > MAX_FRAMES:
         raise _too_long(path, f"{count:,}", 25)

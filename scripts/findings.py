@@ -21,7 +21,7 @@ from roadtrip.ui import charts
 
 DOCS = Path(__file__).parents[1] / "docs"
 AGAIN = PUBLISHED.with_name("again.json")
-KINDS = {"none": "no discriminator", "one": "one frame", "more": "two or three frames"}  # at a time
+KINDS = {"none": "no discriminator", "one": "one frame", "more": "two or three frames"}  # at a time; v4 is of none
 
 
 class Findings:
@@ -51,7 +51,10 @@ class Findings:
             "comparisons": self.comparisons,
             "figure": self.figure,
             "sweep": lambda: self.listed([row for row in self.all if row["seed"] >= analysis.FIRST_SWEEP_SEED]),
-            "sizes": lambda: self.listed([row for row in self.all if tuple(row["size"]) != SIZE]),
+            "sizes": lambda: self.listed(
+                [row for row in self.all if tuple(row["size"]) != SIZE and "endless" not in row]
+            ),
+            "endless": self.endless,
             "again": self.again,
         }
 
@@ -133,6 +136,27 @@ class Findings:
         head = "pair against, films, R: difference, p, p (Holm), “oscillates”: difference of shares, p (Holm)"
         return _markdown(f"{head}, periodic checks: difference, p, p (Holm)", lines)
 
+    def endless(self, steps: str = "") -> str:
+        """The runs that were let drive on, in the order of the table; of one number of steps, or all."""
+        lines = []
+        for row in [row for row in self.all if "endless" in row and steps in ("", str(row["steps"]))]:
+            e = row["endless"]
+            verdicts = ", ".join(f"{share:.0%} {verdict}" for verdict, share in e["verdicts"].items())
+            name = " ".join([row["arm"], row["setting"]]).strip()
+            about = [row["film"], name, "{}×{}".format(*row["size"]), str(row["steps"]), str(row["seed"])]
+            about += [f"{row['seconds'] / 60:.0f}", f"{e['rollouts']} × {e['frames']}", verdicts]
+            numbers = [_number(e[k]) for k in ("S", "sharpness")]
+            numbers += [f"{_number(e[k])} ({e['in_band'][k]:.0%})" for k in ("R", "N")]
+            numbers += [_number(e[k]) for k in ("nn", "nn_last", "diversity", "perceptual", "spread_over_skill")]
+            loop = e["loop"]
+            lines.append([*about, *numbers, str(e["playback"]), f"{loop['period']} frames" if loop else "none"])
+        head = (
+            "film, model, size, steps, seed, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band)"
+        )
+        return _markdown(
+            f"{head}, nn, nn at the end, diversity, perceptual, spread / skill, longest playback, loop", lines
+        )
+
     def map(self) -> str:
         tables = {table.replace("+", ", "): rows for table, rows in self.tables.items()}
         self.figures["whole.svg"] = charts.whole_study(tables)
@@ -165,6 +189,8 @@ def _table(film: str, setting: str, steps: int) -> str:
 
 def _kind(row: Row) -> str:
     recipe = key_of(row).recipe
+    if recipe.sampler:
+        return "drawn"
     return "none" if not recipe.gan_weight else "one" if recipe.disc_frames + recipe.disc_context == 1 else "more"
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import roadtrip as rt
 from roadtrip import study
+from roadtrip.diffusion import Sampler
 from roadtrip.export import write
 from roadtrip.model import NextFrame
 from roadtrip.ui import (
@@ -24,6 +25,7 @@ from roadtrip.ui import (
     compare_tab,
     diagram,
     film_section,
+    live_section,
     page,
     recipe_section,
     scrub_tab,
@@ -43,7 +45,7 @@ def client(served):
 
 
 def test_shipped_models_stand_in_story_order(served):
-    assert shipped_names() == ["v1", "v2", "v3-pair", "v3-single", "lstm"]
+    assert shipped_names() == ["v1", "v2", "v3-pair", "v3-single", "lstm", "v4"]
 
 
 def test_train_over_the_api(client):
@@ -55,6 +57,49 @@ def test_train_over_the_api(client):
     names = [line["name"] for line in errors["figure"]["data"]]
     assert names == [f"{start}{h} ahead" for h in (1, 4, 16) for start in ("", "best baseline, ")]
     assert all(f"at horizon {h} " in words for h in (1, 4, 16)) and "dB" in words
+
+
+def test_a_live_drive_is_paused_goes_on_and_is_saved(served):
+    """What was shown is one rollout, whatever the pauses; another drive has another seed and begins anew."""
+    session, start = Session(), 1250
+    torch.manual_seed(0)
+    drawing = NextFrame(8, 1, anchored=True, sampler=Sampler(2, refine=0), size=(48, 80))
+    session.add_model("mine", drawing)
+
+    def shown(n, **how):
+        stream = live_section.watch(session, "mine", ROAD, start, 1.0, **how)
+        values = [next(stream) for _ in range(n)]
+        stream.close()
+        return values
+
+    first, more = shown(6), shown(2)
+    counts = [value["first"] for value in first + more]
+    # one chunk may be computed ahead when a drive pauses
+    assert counts[:6] == [0, 6, 12, 18, 24, 30] and counts[6] in (36, 42) and counts[7] == counts[6] + 6
+    assert "last 32 frames: " in first[5]["said"] and "nn " in first[5]["said"]
+    live = session.live
+    film = film_for(session, ROAD, drawing)
+    f1, f2 = film.frames[start], film.frames[start + film.gap]
+    whole = rt.rollout(drawing, f1, f2, live.count)[0]
+    assert torch.equal(torch.stack([*live.recent]), (whole * 255).round().byte())
+    assert Path(live_section.save_clip(session)).stat().st_size > 1000
+    live_section.set_temperature(session, 0.0)
+    assert live.model.sampler.temperature == 0 and drawing.sampler.temperature == 1
+    assert shown(1, other=True)[0]["first"] == 0 and session.live.seed == 1
+    start += 8
+    assert shown(1)[0]["first"] == 0, "another start is another drive"
+
+
+def test_a_live_drive_of_a_model_that_draws_nothing(served):
+    session = Session()
+    stream = live_section.watch(session, "v1", ROAD, 1250, 1.0)
+    values = [next(stream) for _ in range(6)]
+    stream.close()
+    assert values[5]["first"] == 30 and "S " in values[5]["said"]
+    with pytest.raises(gr.Error, match="temperature"):
+        next(live_section.watch(session, "v1", ROAD, 1250, None))
+    with pytest.raises(gr.Error, match="Drive on first"):
+        live_section.save_clip(Session())
 
 
 def test_a_recipe_with_other_values_and_another_gap(served):
@@ -410,7 +455,7 @@ def test_bad_input_is_one_sentence(served, tmp_path):
     (tmp_path / "trip.jpg").write_text("not a picture")
     (tmp_path / "trip.zip").write_bytes(pickle.dumps({"a": 1}))
     (tmp_path / "trip.mp4").write_bytes(b"\0" * 2000)
-    for name, word in (("trip.jpg", "single still"), ("trip.zip", "zip"), ("trip.mp4", "video")):
+    for name, word in (("trip.jpg", "can be read"), ("trip.zip", "zip"), ("trip.mp4", "video")):
         said = says(lambda name=name: film_section.upload(session, [str(tmp_path / name)], "", gr.Progress()))
         assert word in said and "tmp" not in said
     assert "Choose" in says(lambda: film_section.upload(session, [], "", gr.Progress()))

@@ -278,6 +278,30 @@ def test_a_picture_of_the_strip_is_a_start(page):
     assert page.troubles == []
 
 
+def test_a_drive_goes_on_live_pauses_and_goes_on(page, served):
+    page.goto(f"{served}?tab=scrub&model=v4")
+    page.wait_for_function("document.querySelectorAll('#rt-starts canvas').length > 0")
+    live = page.get_by_test_id("live")
+    frame = lambda: int(live.get_attribute("data-frame"))  # noqa: E731
+    page.locator("#rt-live-go").click()
+    page.wait_for_function("+document.querySelector('[data-testid=live]').dataset.frame >= 40")
+    assert "last 32 frames" in live.inner_text()
+    picture = "document.querySelector('[data-testid=live] canvas').toDataURL()"
+    before = page.evaluate(picture)
+    page.locator("#rt-live-pause").click()
+    page.wait_for_function("""() => new Promise(done => {
+        const box = document.querySelector('[data-testid=live]'), seen = box.dataset.frame;
+        setTimeout(() => done(box.dataset.frame === seen), 1500);
+    })""")
+    stood = frame()
+    assert page.evaluate(picture) != before
+    page.locator("#rt-live-go").click()
+    page.wait_for_function(f"+document.querySelector('[data-testid=live]').dataset.frame > {stood}")
+    page.locator("#rt-live-another").click()
+    page.wait_for_function(f"+document.querySelector('[data-testid=live]').dataset.frame < {stood}")
+    assert page.troubles == []
+
+
 def test_two_versions_run_by_the_visitor(page):
     player(page, "rt-compare-player")
     page.get_by_label("Steps", exact=True).fill("3")

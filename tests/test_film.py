@@ -1058,7 +1058,7 @@ def test_bad_folders(tmp_path):
     text = folder_of(tmp_path, [], "text")
     (text / "a.jpg").write_text("hello")
     assert "None of the 1 stills" in refused(text, tmp_path)
-    assert "single still" in refused(text / "a.jpg", tmp_path)
+    assert "can be read" in refused(text / "a.jpg", tmp_path)
     assert "nothing called nowhere" in refused(tmp_path / "nowhere", tmp_path)
     for source in ("a" * 5000, "~nobody-of-that-name/trip", tmp_path / "two" / "frame0.png" / "x.png"):
         refused(source, tmp_path)
@@ -1172,3 +1172,32 @@ def test_two_stills_of_a_longer_film_are_read(tmp_path):
     """Two stills are no film, but part of one."""
     film = rt.open_film([folder_of(tmp_path, slide(2), "two"), folder_of(tmp_path, slide(9), "nine")], SIZE, gap=1)
     assert film.cuts == (2,) and film.starts(3, "all").min() == 2
+
+
+def test_films_of_different_gaps_keep_their_own(tmp_path):
+    """Joined, every clip is a clip of one of them at its own gap, and the same stretch of road is held out."""
+
+    def film(n, gap, value, cuts=()):
+        frames = torch.zeros(n, 3, 16, 16, dtype=torch.uint8)
+        frames[:, 0] = torch.arange(n)[:, None, None]
+        frames[:, 1] = value
+        return rt.Film(frames, cuts, gap, 30.0, (0,), f"film {value}", f"{value:064x}")
+
+    films = film(60, 4, 1, cuts=(21,)), film(50, 3, 2)
+    saved = [f.save(tmp_path / f"{i}.film") for i, f in enumerate(films)]
+    joined = rt.open_film(saved, size=(16, 16))
+    assert joined.gap == 1 and len(joined.frames) == 110 and len(joined.drives) == 4 + 3
+    assert joined.drive_ids == films[0].drive_ids * 4 + films[1].drive_ids * 3
+
+    def clips(of, part):
+        found = of.clips(of.starts(3, part), 3)[:, :, :2, 0, 0]
+        return sorted(tuple(map(tuple, clip.tolist())) for clip in found)
+
+    assert clips(joined, "all") == sorted(clips(films[0], "all") + clips(films[1], "all"))
+    for value, of in enumerate(films, 1):
+        last = [clip[0][0] for clip in clips(joined, "held_out") if clip[0][1] == value]
+        border = len(of.frames) * 0.8
+        assert last and min(last) >= border - 4
+        assert max(clip[2][0] for clip in clips(joined, "train") if clip[0][1] == value) < border
+    assert rt.open_film(saved, size=(16, 16), gap=2).gap == 2
+    assert len(rt.open_film(saved, size=(16, 16), gap=2).drives) == 2

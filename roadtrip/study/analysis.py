@@ -51,8 +51,9 @@ class Group:
 
 
 def is_published(row: Row) -> bool:
-    """Whether a row is of a published table: at the study's size, of a seed that chose nothing."""
-    return tuple(row["size"]) == SIZE and row["seed"] < FIRST_SWEEP_SEED
+    """Whether a row is of a published table: at the study's size, of a seed that chose nothing. Endless runs have a table
+    of their own."""
+    return tuple(row["size"]) == SIZE and row["seed"] < FIRST_SWEEP_SEED and "endless" not in row
 
 
 def groups(rows: list[Row]) -> list[Group]:

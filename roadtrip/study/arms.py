@@ -29,6 +29,16 @@ _TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "cure-lstm": ("v3-pair", {"bottleneck": "lstm", "depth": 3}),
     "cure-pingpong": ("v3-pair", {"pingpong_weight": 50.0}),  # half of its L1 weight
     "cure-replay": ("v3-pair", {"replay": 8}),
+    # what drives on, and what each of its parts is for; these are measured on endless rollouts
+    "v4": ("v4", {}),
+    "v4-no-noise": ("v4", {"context_noise": 0.0}),
+    "v4-no-damage": ("v4", {"damage": 0.0}),
+    "v4-no-replay": ("v4", {"replay": 0}),
+    "v4-no-anchor": ("v4", {"anchor": False}),
+    "v4-no-refine": ("v4", {"refine": 0}),
+    "v4-no-flow": ("v4", {"output": "change"}),
+    "v4-white": ("v4", {"pink": False}),
+    "v4-mirrored": ("v4", {"flip": 0.5}),
 }
 ARMS: dict[str, Recipe] = {
     arm: replace(RECIPES[recipe], name=arm, **changes) for arm, (recipe, changes) in _TABLE.items()

@@ -51,7 +51,7 @@ def study(
     Args:
         folder: where finished runs are kept, checkpoint and row each; one that is there is read and not run again.
         workers: processes, one run in each at a time; by default one for each core, on a GPU one. They are started with
-            VECTORS, but for those of its variables that are set already.
+            VECTORS, but for those of its variables that are set already, unless a job is endless.
         ray: "local" or the address of a Ray cluster, whose machines see the films and `folder` under the same paths.
     Raises RoadtripError where a film can't be opened, a worker is killed, or Ray is not there.
     """
@@ -67,7 +67,7 @@ def study(
 
 
 def _in_processes(jobs: Sequence[Job], folder: Path, device: str | None, workers: int) -> Iterator[Row]:
-    pool, vectors = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent), _vectors()
+    pool, vectors = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent), _vectors(jobs)
     try:
         os.environ.update(vectors)
         try:  # as many processes are started as there are runs, up to `workers`
@@ -84,9 +84,9 @@ def _in_processes(jobs: Sequence[Job], folder: Path, device: str | None, workers
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _vectors() -> dict[str, str]:
-    """VECTORS where the processor has them, less what is set by hand."""
-    known = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+def _vectors(jobs: Sequence[Job]) -> dict[str, str]:
+    """VECTORS where the processor has them and no job is endless, less what is set by hand."""
+    known = torch.backends.cpu.get_cpu_capability().startswith("AVX") and not any(job.endless for job in jobs)
     return {k: v for k, v in VECTORS.items() if known and k not in os.environ}
 
 
@@ -106,7 +106,7 @@ def _on_ray(jobs: Sequence[Job], folder: Path, device: str | None, address: str)
         import ray
     except ImportError:
         raise RoadtripError("Ray is not installed; pip install 'roadtrip[ray]', or leave out --ray.") from None
-    settings = {"log_to_driver": False, "runtime_env": {"env_vars": _vectors()}}
+    settings = {"log_to_driver": False, "runtime_env": {"env_vars": _vectors(jobs)}}
     if address == "local":
         ray.init(num_cpus=torch.get_num_threads(), include_dashboard=False, **settings)
     else:

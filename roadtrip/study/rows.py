@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from ..atomic import whole_file
 from ..errors import RoadtripError
@@ -55,6 +55,8 @@ class Row(TypedDict):
     training_curve: list[dict[str, Any]]  # measures and losses at each check, with its "step"
     real: dict[str, Any]  # a RealFilm: the film itself in windows of 32 frames
     linear: dict[str, list[float]]  # least and most of each measure that linear extrapolation gets from the starts
+    # endless_row of 8 held-out starts, its "horizon", "frames_per_second" and "spread_over_skill"; where it was asked for
+    endless: NotRequired[dict[str, Any]]
     nonfinite: bool  # whether a gradient was ever not a number
     command: str  # makes the row again
     seconds: float
@@ -76,6 +78,7 @@ class Key(NamedTuple):
     seed: int
     steps: int
     size: tuple[int, int]
+    endless: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Job:
 
     film: see film_and_gap; size: (H, W); changes: Recipe fields that differ from the arm's, a second setting of the whole
     table (the weight of L1 goes only to arms with a discriminator, which it is weighed against; ping-pong's goes with it).
+    endless: frames of a rollout that are measured beside the usual 64, 0 for none; such a run is in the fastest dtype.
     Raises RoadtripError for an arm or a field that is not there, and for a seed or steps out of range.
     """
 
@@ -93,12 +97,15 @@ class Job:
     steps: int = STEPS
     size: tuple[int, int] = SIZE
     changes: tuple[str, ...] = ()  # as "l1_weight=10"
+    endless: int = 0
 
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
             raise RoadtripError(f"There is no arm {self.arm!r}; choose from: {', '.join(ARMS)}.")
         if self.steps < 1:
             raise RoadtripError(f"Steps must be at least 1, not {self.steps}.")
+        if self.endless and not 64 <= self.endless <= 10**6:
+            raise RoadtripError(f"An endless rollout has from 64 to a million frames, not {self.endless}.")
         if not 0 <= self.seed < 2**31:
             raise RoadtripError(f"Seed {self.seed} is out of range; choose from 0 to {2**31 - 1}.")
         parse_values(list(self.changes))
@@ -133,18 +140,22 @@ class Job:
         words += ["--seeds", str(self.seed), "--steps", str(self.steps), "--size", "{}x{}".format(*self.size)]
         if self.changes:
             words += ["--set", *self.changes]
+        if self.endless:
+            words += ["--endless", str(self.endless)]
         return shlex.join(words)
 
     def key(self, fingerprint: str, gap: int) -> Key:
         """The key of this run on the film of this fingerprint and gap."""
-        return Key(self.arm, self.setting, self.recipe, fingerprint, gap, self.seed, self.steps, self.size)
+        return Key(
+            self.arm, self.setting, self.recipe, fingerprint, gap, self.seed, self.steps, self.size, self.endless
+        )
 
     def folder(self, key: Key) -> str:
         """The name of the run's own folder. Recipe fields at their defaults are not in it, so that fields which are
         added later leave it as it is."""
         usual = Recipe()
         changed = {k: v for k, v in key.recipe.to_dict().items() if v != getattr(usual, k)}
-        facts = [changed, *(value for name, value in key._asdict().items() if name != "recipe")]
+        facts = [changed, *(v for name, v in key._asdict().items() if name != "recipe" and (v or name != "endless"))]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         film = re.sub(r"[^\w.-]+", "-", self.film_name)[:40]
         return f"{self.arm}-{film}-{self.seed}-{digest[:8]}"
@@ -174,7 +185,7 @@ def key_of(row: Row) -> Key:
     try:
         recipe, (height, width) = Recipe.from_dict(row["recipe"]), row["size"]
         where = row["fingerprint"], row["gap"], row["seed"], row["steps"], (height, width)
-        return Key(row["arm"], row["setting"], recipe, *where)
+        return Key(row["arm"], row["setting"], recipe, *where, row.get("endless", {}).get("horizon", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise RoadtripError(f"A row of the table is not one of the study's ({error}); remove it.") from None
 
@@ -182,7 +193,8 @@ def key_of(row: Row) -> Key:
 def job_of(row: Row) -> Job:
     """The job that makes this row again, with its film looked for where one stands."""
     height, width = row["size"]
-    return Job(row["arm"], row["film"], row["seed"], row["steps"], (height, width), tuple(row["setting"].split()))
+    job = Job(row["arm"], row["film"], row["seed"], row["steps"], (height, width), tuple(row["setting"].split()))
+    return replace(job, endless=key_of(row).endless)
 
 
 def is_model_of(model: NextFrame, row: Row) -> bool:

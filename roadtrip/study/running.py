@@ -14,6 +14,7 @@ import torch
 
 from ..atomic import whole_file
 from ..checkpoint import save, versions
+from ..endless import endless_row, measure_endless
 from ..errors import RoadtripError
 from ..evaluation import (
     HELD_OUT,
@@ -24,6 +25,7 @@ from ..evaluation import (
     multiplier,
     oscillations,
     psnr_at_horizons,
+    spread_over_skill,
     start_clips,
     verdict_window,
 )
@@ -43,9 +45,10 @@ LATE = verdict_window(HORIZON)  # frames at the end of a rollout that are measur
 def run(job: Job, folder: Path, device: str | None = None) -> Row:
     """The row of one run: trained, measured and written whole to its folder, or read from there if it was before.
 
-    On a CPU it has one thread and float32: with another number of threads, sums are added up in another order, and a row
-    would be another on another machine. Several cores take several runs at once, which costs less than to share one run
-    between them. Of the processor's vectors it takes what the process has; `study` starts processes with VECTORS.
+    On a CPU it has one thread and, unless it is endless, float32: with another number of threads, sums are added up in
+    another order, and a row would be another on another machine. Several cores take several runs at once, which costs
+    less than to share one run between them. Of the processor's vectors it takes what the process has; `study` starts
+    processes with VECTORS.
 
     A run that was killed is trained again from its beginning and gives the same row. Raises RoadtripError where the film
     can't be opened or has no held-out stretch that is long enough to measure on.
@@ -86,7 +89,8 @@ def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame
     starts = film.starts(2, "held_out", HELD_OUT)
     middle = film.clips(starts[len(starts) // 2].view(1), 2)  # uint8 [1, 2, 3, H, W]
     began = time.perf_counter()
-    training = Run(job.recipe, film, job.seed, HELD_OUT, device, "float32" if device.type == "cpu" else "auto")
+    exact = device.type == "cpu" and not job.endless
+    training = Run(job.recipe, film, job.seed, HELD_OUT, device, "float32" if exact else "auto")
     checks = {round(job.steps * (i + 1) / CHECKS) for i in range(CHECKS)}
     training_curve = []
     for step in range(1, job.steps + 1):
@@ -114,6 +118,7 @@ def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame
         "ema": {k: averaged[k] for k in (*ROW, "onset", "psnr")},
         "multiplier": asdict(multiplier(training.model, late)),
         "training_curve": training_curve,
+        **({"endless": measure_endlessly(training.model, film, job.endless)} if job.endless else {}),
         "nonfinite": bool(training.nonfinite),
         "command": job.command,
         "seconds": seconds,
@@ -142,6 +147,15 @@ def measure(model: NextFrame, film: Film) -> dict[str, Any]:
         ],
         "psnr": psnr_at_horizons(model, film),
     }
+
+
+def measure_endlessly(model: NextFrame, film: Film, horizon: int) -> dict[str, Any]:
+    """A row's "endless": rollouts of `horizon` frames from 8 held-out starts."""
+    began = time.perf_counter()
+    each = measure_endless(model, film, horizon)
+    speed = len(each) * horizon / (time.perf_counter() - began)
+    of_draws = {"frames_per_second": speed, "spread_over_skill": spread_over_skill(model, film)}
+    return {"horizon": horizon, **endless_row(each), **of_draws}
 
 
 def of_film(film: Film) -> dict[str, Any]:

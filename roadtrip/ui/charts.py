@@ -11,11 +11,12 @@ from ..study.analysis import groups, measure_value
 
 # Okabe and Ito's colours: told apart by colour-blind eyes, and on light and dark grounds. A recipe has one everywhere.
 RECIPE = {"v1": "#E69F00", "v2": "#009E73", "v3-pair": "#D55E00", "v3-single": "#0072B2", "lstm": "#CC79A7"}
+RECIPE["v4"] = "#6A3D9A"
 RECIPE |= {"pair": RECIPE["v3-pair"], "single": RECIPE["v3-single"]}  # what the study calls them
 OTHER, GREY = "#56B4E9", "#8C8C8C"
 # what is no model is never a solid line: colour and dash
 BASELINES = {"copy_last": (OTHER, "dash"), "linear": (GREY, "dot"), "mean_frame": (GREY, "dashdot")}
-LOSSES = {"l1": "#D55E00", "generator": "#CC79A7", "discriminator": "#0072B2"}
+LOSSES = {"l1": "#D55E00", "generator": "#CC79A7", "discriminator": "#0072B2", "denoise": "#6A3D9A"}
 # verdicts: colour and shape, so that a dot says what it is without its colour too
 VERDICTS = {
     "moves": ("#009E73", "circle"),
@@ -41,6 +42,7 @@ NAMES = {
     "linear": "linear extrapolation",
     "mean_frame": "mean training frame",
     "l1": "L1",
+    "denoise": "denoising",
 }
 Values = Sequence[float | None]
 Line = dict[str, Any]

@@ -54,6 +54,7 @@ MATCHES = [
     ("The post's, flipping", "post-flip", "post-single"),
     ("v1 vs v2", "v1", "v2"),
     ("LSTM vs v2", "lstm", "v2"),
+    ("It drives on", "v4", "replay-v2"),
 ]
 CHARTS = {  # in the order in which `update_view` gives them, and what is seen in each
     "rt-sizes": "D(1), solid, how far each frame is from the one before; D(2), dotted, from the one before that. In a "

@@ -18,7 +18,8 @@ def diagram(recipe: Recipe) -> str:
     parts += [_network(i) for i in generated]
     if recipe.bottleneck == "lstm":
         parts += [_memory(i) for i in generated[:-1]]
-    parts += [_text(_centre(i), ROW + BOX + 18, f"L1 to f{i + 1}", LOSS) for i in generated]
+    aim = "denoise" if recipe.sampler else "L1 to"
+    parts += [_text(_centre(i), ROW + BOX + 18, f"{aim} f{i + 1}", LOSS) for i in generated]
     seen = disc_windows(recipe, shown) if recipe.gan_weight else []
     word = "D, in random order" if recipe.disc_shuffle else "D"
     parts += [_window(window, level, word) for level, window in enumerate(seen)]
@@ -27,7 +28,8 @@ def diagram(recipe: Recipe) -> str:
         wide += 60
         parts.append(_text(wide - 50, ROW + BOX / 2 + 5, f"… g{recipe.unroll + 2}"))
     about = f"a discriminator sees {recipe.disc_frames} at once" if recipe.gan_weight else "no discriminator"
-    said = f"{recipe.unroll} generated frames in training, each from the two before it; {about}"
+    drawn = ", drawn by diffusion" if recipe.sampler else ""
+    said = f"{recipe.unroll} generated frames in training, each from the two before it{drawn}; {about}"
     return (
         f'<svg viewBox="0 0 {wide} {high}" style="max-width:{wide}px;width:100%" role="img" aria-label="{said}" '
         f'font-family="system-ui, sans-serif" font-size="13">{"".join(parts)}</svg>'

@@ -46,6 +46,19 @@ def strip(elem_id: str) -> gr.HTML:
     return _html(elem_id, '<div class="rt-strip" role="group" aria-label="Start frames"></div>', "strip.js")
 
 
+def live_player(elem_id: str) -> gr.HTML:
+    """A screen for frames as they come; its value is a `live_value`."""
+    skeleton = '<div class="rt-live" data-testid="live" data-frame="0"><canvas></canvas><p aria-live="off"></p></div>'
+    return _html(elem_id, skeleton, "live.js")
+
+
+def live_value(frames: Tensor, key: str, first: int, fps: float, said: str) -> dict[str, Any]:
+    """The next frames [T, 3, H, W] of a drive: `key` tells drives apart, `first` is how many came before, `said` stands
+    below the picture."""
+    about = {"width": frames.shape[-1], "height": frames.shape[-2], "frames": len(frames), "columns": COLUMNS}
+    return about | {"sprite": _sprite(frames, False), "key": key, "first": first, "fps": fps, "said": said}
+
+
 def carried(event: gr.EventData, name: str) -> Any:
     """What a click event carries under a name, from the browser, so it may be anything; None where there is nothing."""
     return event._data.get(name) if isinstance(event._data, dict) else None

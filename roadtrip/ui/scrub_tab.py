@@ -16,6 +16,7 @@ from ..film import Film, evenly_spaced
 from ..frames import as_float, psnr
 from ..oscillation import MIN_WINDOW, oscillation
 from ..rollout import rollout
+from . import live_section
 from .charts import NAMES, error_curves
 from .compute import computed
 from .player import carried, chart, chart_value, download, lossless_box, note, player, player_value, strip, strip_value
@@ -196,6 +197,7 @@ def build(session: gr.State) -> Tab:
         "network: copying the last frame, linear extrapolation, the mean training frame. The vertical line is how "
         "deep into its own rollouts the network was trained."
     )
+    live_section.build(session, [model, film, start])
     outputs = [show, errors, words]
     go.click(update_view, [*asked, lossless], outputs, api_name="scrub", **VIEW)
     draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}

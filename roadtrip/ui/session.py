@@ -90,6 +90,7 @@ class Session:
     training: bool = False
     learned: bool = False  # whether the latest training has kept a model yet
     unfinished: Training | None = None  # the latest, which Resume continues
+    live: Any = None  # the LiveDrive that is watched or paused
     # made when first needed, so that gradio can copy an empty session; deleted with the session
     _download_dir: tempfile.TemporaryDirectory[str] | None = None
 

@@ -1,0 +1,129 @@
+"""Few-step diffusion around a guess: what the moved frame m leaves unexplained is drawn, not averaged away.
+
+Everything here is in units of the spread that is left: y = (x − m) / SPREAD for a picture x, and s = σ / SPREAD for the
+standard deviation σ of the noise on it, which has the spectrum of what it hides (see `pink`). Pure functions of tensors,
+independent of networks, films and training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import RoadtripError
+
+SPREAD = 0.1  # about the rms of f3 − m where copying the last frame gets 21.5 dB, as at the gap that is suggested
+LEVELS = (0.3, 1.2)  # mean and deviation of ln s in training
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a frame is drawn. Raises RoadtripError on a value of another type or out of its range.
+
+    evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them.
+    temperature: of the noise that it begins with; 1 is as much as the network was trained for. drive_noise: the noise on
+    the frames fed back that the network is told of when it drives, though none is added. refine: channels of the last
+    layers, at full resolution; 0 leaves those out. pink: whether the noise is, see `pink`; else it is white.
+    """
+
+    evaluations: int = 4
+    first: float = 4.0
+    last: float = 0.08
+    temperature: float = 1.0
+    drive_noise: float = 0.03
+    refine: int = 16
+    pink: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in SPANS.items():
+            value, whole = getattr(self, name), name in ("evaluations", "refine")
+            if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:
+                raise RoadtripError(f"The sampler's {name} is {value!r}; choose a number from {low:g} to {high:g}.")
+        if type(self.pink) is not bool:
+            raise RoadtripError(f"The sampler's pink is {self.pink!r}; choose true or false.")
+
+    def ladder(self) -> list[float]:
+        """s at each evaluation, falling geometrically."""
+        between = max(self.evaluations - 1, 1)
+        return [self.first * (self.last / self.first) ** (i / between) for i in range(self.evaluations)]
+
+
+SPANS: dict[str, tuple[float, float]] = {
+    "evaluations": (1, 64),
+    "first": (0.5, 100),
+    "last": (1e-3, 0.5),
+    "temperature": (0, 4),
+    "drive_noise": (0, 1),
+    "refine": (0, 64),
+}
+
+
+def pink(white: Tensor) -> Tensor:
+    """White noise float [..., H, W] with its amplitude made to fall as 1/f from one cycle in the picture's height on; its
+    variance stays.
+
+    What a moved frame leaves unexplained has about this spectrum. White noise four times as strong in a pixel is weaker
+    than it at the lowest fifth of the frequencies: there the first guess would be taken for what was seen.
+    """
+    height, width = white.shape[-2:]
+    device = white.device
+    down, across = torch.fft.fftfreq(height, device=device), torch.fft.rfftfreq(width, device=device)
+    gain = 1 / (1 + (height * down[:, None]).square() + (height * across).square()).sqrt()
+    coefficients = torch.full_like(across, 2.0)  # of a real picture's half spectrum, one stands for two
+    coefficients[0] = coefficients[-1] = 1.0
+    gain = gain / ((gain.square() * coefficients).sum() / (height * width)).sqrt()
+    return torch.fft.irfft2(torch.fft.rfft2(white.float()) * gain, (height, width))
+
+
+def noisy(real: Tensor, sampler: Sampler, generator: torch.Generator) -> Tensor:
+    """Real frames float [B, U, 3, H, W] under the sampler's noise, each at a level of its own, and that level s as a
+    fourth channel."""
+    mean, deviation = LEVELS
+    s = (mean + deviation * torch.randn(*real.shape[:2], 1, 1, 1, generator=generator)).exp().to(real.device)
+    noise = torch.randn(real.shape, generator=generator).to(real.device)
+    noise = pink(noise) if sampler.pink else noise
+    return torch.cat([real + SPREAD * s * noise, s.expand_as(real[:, :, :1])], dim=2)
+
+
+def scaled(y: Tensor, s: Tensor) -> Tensor:
+    """y with unit variance, as the network is shown it (Karras et al. 2022, c_in)."""
+    return y / (1 + s * s).sqrt()
+
+
+def denoised(y: Tensor, s: Tensor, F: Tensor) -> Tensor:
+    """The estimate of y without its noise from the network's F (Karras et al. 2022, c_skip and c_out at unit spread)."""
+    return y / (1 + s * s) + F * s / (1 + s * s).sqrt()
+
+
+def denoising_loss(guess: Tensor, real: Tensor, s: Tensor) -> Tensor:
+    """Mean squared error of F, whose target has unit variance: that of the denoised frames, weighted by (1 + s²)/s².
+
+    guess, real: float [B, U, 3, H, W] in [0, 1]; s: float [B, U, 1, 1, 1]. Returns a scalar, the mean over the batch of the
+    sum over the unroll.
+    """
+    error = ((guess - real) / SPREAD).square() * (1 + s * s) / (s * s)
+    return error.mean(dim=(0, 2, 3, 4)).sum()
+
+
+def sample(denoise: Callable[[Tensor, Tensor], Tensor], z: Tensor, sampler: Sampler) -> Tensor:
+    """y drawn by DPM-Solver++ (2M, Lu et al. 2022) from z, standard normal [B, 3, H, W]; deterministic but for z.
+
+    The equation that it solves, dy/ds = (y − D)/s, holds for noise of any spectrum.
+    denoise: gives the estimate of y without noise, of (y, s) with s float [B, 1, 1, 1].
+    """
+    ladder = sampler.ladder()
+    y = ladder[0] * sampler.temperature * (pink(z) if sampler.pink else z)
+    before, step_before = None, 0.0
+    for s, after in zip(ladder, [*ladder[1:], None]):
+        guess = denoise(y, y.new_full((len(y), 1, 1, 1), s))
+        if after is None:
+            return guess
+        step = math.log(s / after)
+        ahead = guess if before is None else guess + (guess - before) * (step / step_before / 2)
+        y = (after / s) * y + (1 - after / s) * ahead
+        before, step_before = guess, step
+    raise AssertionError("a ladder has at least one level")
