@@ -19,7 +19,7 @@ from .checkpoint import load, save
 from .endless import endless_row, measure_endless, sentence
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, HORIZON, evaluate
-from .export import write
+from .export import rate_of, write
 from .film import Film
 from .model import NextFrame
 from .recipes import RECIPES
@@ -178,7 +178,9 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
     f1, f2 = film.frames[start], film.frames[start + film.gap]
     frames = rollout(model, f1, f2, args.horizon, args.seed, args.temperature)[0]
     write(args.out, frames, fps=args.fps, scale=args.scale)
-    _tell(f"Wrote {args.horizon} generated frames to {args.out}; they start at frame {start}, {where}.")
+    fps = rate_of(args.out, args.fps)
+    rounded = f" at {fps:.4g} frames a second, the nearest that a gif plays at" if fps != args.fps else ""
+    _tell(f"Wrote {args.horizon} generated frames to {args.out}{rounded}; they start at frame {start}, {where}.")
     return {"out": args.out, "start": start, "gap": film.gap, "horizon": args.horizon, "size": list(film.size)}
 
 

@@ -11,6 +11,7 @@ from .errors import RoadtripError
 from .frames import images, one_film, sheet, to_bytes
 
 FORMATS = (".mp4", ".gif", ".webp", ".png")
+BT709 = 1  # the code of its matrix, primaries and transfer characteristics in ITU-T H.273
 MAX_SIDE = 16383  # pixels that webp and h264 hold
 
 
@@ -18,6 +19,7 @@ def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3, qual
     """Writes frames as what the name ends in: .mp4, .gif, .webp or .png (a strip of all).
 
     frames: uint8 or float in [0, 1], [T, 3, H, W], or the [1, T, 3, H, W] of one rollout.
+    fps: frames a second; the file has rate_of(path, fps).
     quality: of .webp, 0 … 100; None is lossless.
     Raises RoadtripError for another ending, what frames.one_film refuses, a rate outside 0.1 … 120, a scale outside
     1 … 16 or one that makes a side longer than MAX_SIDE, and where the file can't be written.
@@ -42,18 +44,31 @@ def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3, qual
         else:
             first, *rest = images(frames, scale)
             how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality}
-            first.save(file, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **how)
+            first.save(
+                file, save_all=True, append_images=rest, duration=round(1000 / rate_of(path, fps)), loop=0, **how
+            )
     return path
+
+
+def rate_of(path: str | Path, fps: float) -> float:
+    """Frames a second that a file of this name can have, the nearest to `fps`: delays in a gif are whole hundredths of
+    a second, and browsers take less than two of them for ten."""
+    return 100 / max(2, round(100 / fps)) if Path(path).suffix.lower() == ".gif" else fps
 
 
 def _write_mp4(file: Path, pixels: Tensor, fps: float) -> None:
     import av
 
-    with av.open(str(file), "w", format="mp4") as container:
+    # its index in front: a browser plays it before it has all of it
+    with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
         # yuv420p plays everywhere and wants even sides; 18 is visually lossless for x264
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "18"})
         stream.height, stream.width = (n // 2 * 2 for n in pixels.shape[1:3])
         stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709  # else a player guesses by the size
+        context.color_range = 1  # 16 … 235
         for picture in pixels[:, : stream.height, : stream.width]:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
         container.mux(stream.encode())

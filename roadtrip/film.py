@@ -37,13 +37,14 @@ class Film:
     frames: uint8 [T, 3, H, W], every stored frame.
     cuts: the first index after each cut, ascending; no clip straddles one.
     gap: frames from f1 to f2 and from f2 to f3.
-    fps: frames a second, None for stills.
+    fps: frames a second, None for stills and where drives differ.
     drives: the first index of each source; the last share of each is what is held out.
     fingerprint: sha256 over what the film holds; for the rendered road over what it is rendered from.
     skipped: names of what could not be read.
     drive_ids: what each drive was made from, whatever its size and gap: sha256 over the source's files (see
         decode.Footage), for the rendered road over VERSION and seed. The fingerprint where none are given.
     notes: a sentence on each thing that was left out, moved or told apart when it was read.
+    rates: the fps of each drive; that of all where none are given.
     """
 
     frames: Tensor
@@ -56,24 +57,55 @@ class Film:
     skipped: tuple[str, ...] = ()
     drive_ids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rates: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.drive_ids:
             object.__setattr__(self, "drive_ids", (self.fingerprint,) * len(self.drives))
+        if not self.rates:
+            object.__setattr__(self, "rates", (self.fps,) * len(self.drives))
 
     @property
     def size(self) -> tuple[int, int]:
         return self.frames.shape[2], self.frames.shape[3]
 
     def with_gap(self, gap: int | str | None) -> Film:
-        """The same frames at another gap; see open_film. Raises RoadtripError where no clip of three fits."""
-        film = replace(self, gap=parse_gap(gap, self))
+        """The same frames at another gap; see open_film. Raises RoadtripError where no clip of three fits.
+
+        One gap in seconds is none in frames where drives differ in fps: then all are thinned to the slowest.
+        """
+        film = self._of_one_rate() if str(gap).strip().lower().endswith("s") and not self.fps else self
+        film = replace(film, gap=parse_gap(gap, film))
         if not len(film.starts(3, "all")):
             raise RoadtripError(
                 f"{self.name} is too short for gap {film.gap}: three frames span {film.span(3)}, its longest stretch "
                 f"without a cut has {max(b - a for a, b in film.stretches())}; choose a smaller gap."
             )
         return film
+
+    def _of_one_rate(self) -> Film:
+        """Each drive at the rate of the slowest; the film itself where a drive has none."""
+        rates = [rate for rate in self.rates if rate]
+        if len(rates) < len(self.rates):
+            return self
+        fps = min(rates)
+        steps = [rate / fps if rate > 1.02 * fps else 1.0 for rate in rates]  # 29.97 and 30 are one
+        ends = (*self.drives[1:], len(self.frames))
+        if max(steps) == 1:
+            return replace(self, fps=fps)
+        times = [torch.arange(a, b, s, dtype=torch.float64) for a, b, s in zip(self.drives, ends, steps)]
+        kept = torch.cat(times).add(1e-6).long()
+        cuts, drives = (torch.searchsorted(kept, torch.tensor([*at]).long()) for at in (self.cuts, self.drives))
+        film = replace(
+            self,
+            frames=self.frames[kept.to(self.frames.device)],
+            cuts=tuple(cuts[cuts < len(kept)].unique().tolist()),
+            drives=tuple(drives.tolist()),
+            fps=fps,
+            rates=(),
+            notes=(*self.notes, f"Clips were thinned to {fps:.4g} frames a second, the rate of the slowest."),
+        )
+        return replace(film, fingerprint=fingerprint_of(film.frames, film.cuts))
 
     def at_gap_one(self) -> Film:
         """The same clips at gap 1: the phases of the gap one after the other, each a drive of its own, whose last share is
@@ -82,18 +114,21 @@ class Film:
         cuts: list[int] = []
         drives: list[int] = []
         ids: list[str] = []
-        for (first, end), drive_id in zip(pairwise((*self.drives, len(self.frames))), self.drive_ids):
+        rates: list[float | None] = []
+        parts = pairwise((*self.drives, len(self.frames)))
+        for (first, end), drive_id, rate in zip(parts, self.drive_ids, self.rates):
             for phase in range(min(self.gap, end - first)):
                 drives.append(len(order))
                 ids.append(drive_id)
+                rates.append(rate and rate / self.gap)
                 for a, b in self.stretches():
                     if first <= a < end and a + phase < b:
                         cuts.append(len(order))
                         order += range(a + phase, b, self.gap)
         film = replace(
-            self, frames=self.frames[order], cuts=tuple(cuts[1:]), drives=tuple(drives), drive_ids=tuple(ids)
+            self, gap=1, frames=self.frames[order], cuts=tuple(cuts[1:]), fps=self.fps and self.fps / self.gap
         )
-        return replace(film, gap=1, fps=self.fps and self.fps / self.gap)
+        return replace(film, drives=tuple(drives), drive_ids=tuple(ids), rates=tuple(rates))
 
     def to(self, device: torch.device | str) -> Film:
         """The same film with its frames on another device."""
@@ -280,7 +315,8 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
     - none of the three frames before is like any of the three after (a flash is none): the least distance is 1.6 times
       the step on either side in x, and twice the usual one around it in z;
     - the four frames before and the four after are apart: in z, twice their mean distance exceeds the mean distances
-      within either four by 0.5 (the energy distance of Székely and Rizzo 2013; that of a time lapse is near 0).
+      within either four by 0.3, and by up to 0.8 where it gets lighter or darker, which burns out some of the picture
+      (the energy distance of Székely and Rizzo 2013; within a time lapse it is near 0).
     bench/cuts.py measures how well that does.
     """
     # written in place: small results kept between large temporaries would hold every one of their holes in the heap
@@ -307,7 +343,8 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
         x_least, z_least = (d[max(0, n - 3) : n, n : n + 3].min() for d in (x_apart, z_apart))
         within = [d.sum() / max(1, len(d) * (len(d) - 1)) for d in (z_apart[:n, :n], z_apart[n:, n:])]
         energy = 2 * z_apart[:n, n:].mean() - within[0] - within[1]
-        if x_least > 1.6 * x_beside[t - 2] and z_least > 2 * usual and energy > 0.5:
+        needed = 0.3 + (3 * (x[t].mean() - x[t - 1].mean()).abs()).clamp(max=0.5)
+        if x_least > 1.6 * x_beside[t - 2] and z_least > 2 * usual and energy > needed:
             cuts[t] = energy.item()
     # of several close by, the clearest
     return tuple(int(new[t]) for t in cuts if cuts[t] == max(cuts.get(s, 0.0) for s in range(t - 3, t + 4)))
@@ -351,9 +388,11 @@ def load_film(path: Path) -> Film:
             raise ValueError
         name, fingerprint, skipped = str(facts["name"]), facts["fingerprint"], tuple(map(str, facts["skipped"]))
         ids = facts.get("drive_ids") or [fingerprint] * len(drives)  # older files have none
-        notes = tuple(map(str, facts.get("notes", ())))
+        notes, rates = tuple(map(str, facts.get("notes", ()))), tuple(facts.get("rates", ()))
+        if rates and (len(rates) != len(drives) or not all(r is None or 0 < r < math.inf for r in rates)):
+            raise ValueError
         if len(ids) != len(drives) or not all(type(i) is str and DIGEST.fullmatch(i) for i in (fingerprint, *ids)):
             raise ValueError
-        return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids), notes)
+        return Film(frames, cuts, facts["gap"], fps, drives, name, fingerprint, skipped, tuple(ids), notes, rates)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
         raise RoadtripError(f"{path.name} is not a film file, or is damaged; import the footage again.") from None

@@ -150,6 +150,7 @@ def _join(films: list[Film]) -> Film:
         tuple(name for film in films for name in film.skipped),
         tuple(i for film in films for i in film.drive_ids),
         tuple(note for film in films for note in film.notes),
+        tuple(rate for film in films for rate in film.rates),
     )
 
 
