@@ -8,7 +8,7 @@ of networks, films and training.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,8 @@ class Sampler:
     evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them.
     temperature: of the noise that it begins with; 1 is as much as the network was trained for. drive_noise: the noise on
     the frames fed back that the network is told of when it drives, though none is added. refine: channels of the last
-    layers, at full resolution; 0 leaves those out. slope: of the noise's amplitude over frequency, see `coloured`.
+    layers, at full resolution; 0 leaves those out. slope: of the noise's amplitude over frequency, see `coloured`. carry:
+    how much of a frame's noise is that of the frame before.
     """
 
     evaluations: int = 4
@@ -37,6 +38,7 @@ class Sampler:
     drive_noise: float = 0.03
     refine: int = 16
     slope: float = 1.0
+    carry: float = 0.3
 
     def __post_init__(self) -> None:
         for name, (low, high) in SPANS.items():
@@ -58,6 +60,7 @@ SPANS: dict[str, tuple[float, float]] = {
     "drive_noise": (0, 1),
     "refine": (0, 64),
     "slope": (0, 2),
+    "carry": (0, 0.99),
 }
 
 
@@ -76,6 +79,21 @@ def coloured(white: Tensor, slope: float) -> Tensor:
     coefficients[0] = coefficients[-1] = 1.0
     gain = gain / ((gain.square() * coefficients).sum() / (height * width)).sqrt()
     return torch.fft.irfft2(torch.fft.rfft2(white.float()) * gain, (height, width))
+
+
+def latents(
+    shape: Sequence[int], sampler: Sampler, generator: torch.Generator, temperature: float = 1.0
+) -> Iterator[Tensor]:
+    """z for frame after frame, without an end: each standard normal [B, 3, H, W] times the temperature, on the CPU.
+
+    z_t = carry · z_{t−1} + √(1 − carry²) · ε (Ge et al. 2023, the progressive noise of PYoCo): what two frames in a row
+    leave unexplained is alike, and noise that knows nothing of the frame before makes a rollout flicker.
+    """
+    z = torch.randn(shape, generator=generator)
+    while True:
+        yield temperature * z
+        fresh = torch.randn(shape, generator=generator)
+        z = sampler.carry * z + math.sqrt(1 - sampler.carry**2) * fresh
 
 
 def noisy(real: Tensor, sampler: Sampler, generator: torch.Generator) -> Tensor:

@@ -48,6 +48,9 @@ class Recipe:
         "How fast the amplitude of the noise falls with frequency: 0 is white, 1 falls as 1/f.",
         span=SPANS["slope"],
     )
+    carry: float = _value(
+        0.3, "Share of a frame's noise that is that of the frame before; 0 draws each anew.", span=SPANS["carry"]
+    )
     # what the loss sees
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
     l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
@@ -144,7 +147,9 @@ class Recipe:
         if not self.evaluations:
             return None
         levels = (self.first_level, self.last_level)
-        return Sampler(self.evaluations, *levels, self.temperature, self.drive_noise, self.refine, self.slope)
+        return Sampler(
+            self.evaluations, *levels, self.temperature, self.drive_noise, self.refine, self.slope, self.carry
+        )
 
     @property
     def clip(self) -> int:

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from torch.optim import Adam
 from . import checkpoint
 from .augment import augment, damage
 from .cuda_graph import CudaGraphed
-from .diffusion import denoising_loss, noisy
+from .diffusion import denoising_loss, latents, noisy
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, baselines
@@ -321,7 +322,10 @@ class Run:
         seen, n = clips[:, begin : begin + 2], round(self.recipe.replay_share * len(clips))
         if begin and n:
             real, shape = clips[:n, :2], self.model.latent_shape(*self.film.size)
-            z = self._gaussian((n, begin, *shape)) if shape else None
+            z = None
+            if shape and self.recipe.sampler:
+                drawn = islice(latents((n, *shape), self.recipe.sampler, self.random), begin)
+                z = self._on_device(torch.stack(list(drawn), dim=1))
             anchor = None if anchor is None else anchor[:n]
             with torch.no_grad(), self._autocast():
                 made = unroll(self.model, real[:, 0], real[:, 1], begin, z=z, anchor=anchor)
