@@ -49,7 +49,7 @@ class Recipe:
         span=SPANS["slope"],
     )
     carry: float = _value(
-        0.3, "Share of a frame's noise that is that of the frame before; 0 draws each anew.", span=SPANS["carry"]
+        0.0, "Share of a frame's noise that is that of the frame before; 0 draws each anew.", span=SPANS["carry"]
     )
     # what the loss sees
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
@@ -201,6 +201,7 @@ RECIPES: dict[str, Recipe] = {
             depth=2,
             anchor=True,
             evaluations=4,
+            carry=0.3,
             context_noise=0.2,
             drive_noise=0.03,
             damage=0.25,
