@@ -55,7 +55,7 @@ class Sampler:
 SPANS: dict[str, tuple[float, float]] = {
     "evaluations": (1, 64),
     "first": (0.5, 100),
-    "last": (1e-3, 0.5),
+    "last": (1e-3, 0.4),
     "temperature": (0, 4),
     "drive_noise": (0, 1),
     "refine": (0, 64),
