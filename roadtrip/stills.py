@@ -57,6 +57,9 @@ def read_still(file: IO[bytes], size: tuple[int, int]) -> tuple[np.ndarray, tupl
     try:
         image: Image.Image = Image.open(file, formats=formats)
     except Exception:
+        file.seek(0)
+        if file.read(4) != b"\x89PNG":
+            raise
         image = Image.open(_bare_png(file), formats=formats)
     large = False
     if image.format in ("JPEG", "MPO"):
@@ -133,7 +136,7 @@ def shaped(image: Image, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image, ImageCms
 
     profile, mode = image.info.get("icc_profile"), image.mode
-    if mode not in ("CMYK", "LAB"):  # those are converted last, by their profile
+    if mode != "CMYK":  # which is converted last, by its profile
         image = _rgb(image)
     (w, h), (height, width) = image.size, size
     scale = min(w / width, h / height)
@@ -141,10 +144,10 @@ def shaped(image: Image, size: tuple[int, int]) -> np.ndarray:
     x, y = max(0.0, (w - width * scale) / 2), max(0.0, (h - height * scale) / 2)
     image = image.resize((width, height), Image.Resampling.LANCZOS, (x, y, w - x, h - y), 3.0)
     with suppress(Exception):  # a profile that is damaged, or of another kind of picture, is left aside
-        if profile or mode == "LAB":
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
+        if profile:
             image = image.convert("L") if mode in GREYS else image
-            image = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or image
+            source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            image = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB") or image
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
