@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -63,11 +64,11 @@ def decode_apart(sources: Sequence[Path], size: tuple[int, int], report: Report)
                 f"{sources[0].name} can't be read: it is damaged, or takes over {MAX_BYTES / 2**30:g} GB of memory; export "
                 "it again, smaller or in shorter pieces."
             )
-        with safe_open(_result(home), framework="pt") as file:
+        with safe_open(_result(home), framework="np") as file:  # arrays are copies, as the file goes
             found = []
             for i, facts in enumerate(json.loads(file.metadata()["footage"])):
                 facts |= {k: tuple(v) for k, v in facts.items() if isinstance(v, list)}
-                found.append(Footage(**facts, frames=file.get_tensor(str(i)).clone()))  # a copy, as the file goes
+                found.append(Footage(**facts, frames=torch.from_numpy(file.get_tensor(str(i)))))
         return found
 
 
