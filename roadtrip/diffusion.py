@@ -82,7 +82,7 @@ def coloured(white: Tensor, slope: float) -> Tensor:
 
 
 def latents(
-    shape: Sequence[int], sampler: Sampler, generator: torch.Generator, temperature: float = 1.0
+    shape: Sequence[int], carry: float, generator: torch.Generator, temperature: float = 1.0
 ) -> Iterator[Tensor]:
     """z for frame after frame, without an end: each standard normal [B, 3, H, W] times the temperature, on the CPU.
 
@@ -93,7 +93,7 @@ def latents(
     while True:
         yield temperature * z
         fresh = torch.randn(shape, generator=generator)
-        z = sampler.carry * z + math.sqrt(1 - sampler.carry**2) * fresh
+        z = carry * z + math.sqrt(1 - carry**2) * fresh
 
 
 def noisy(real: Tensor, sampler: Sampler, generator: torch.Generator) -> Tensor:

@@ -86,8 +86,9 @@ def drive(model: NextFrame, f1: Tensor, f2: Tensor, seed: int = 0, temperature: 
         )
     shape, generator = model.latent_shape(*f1.shape[2:]), torch.Generator().manual_seed(seed)
     drawn: Iterable[Tensor | None] = repeat(None)
-    if shape and model.sampler:
-        drawn = (z.to(device) for z in latents((len(f1), *shape), model.sampler, generator, temperature))
+    if shape:
+        carry = model.sampler.carry if model.sampler else 0.0
+        drawn = (z.to(device) for z in latents((len(f1), *shape), carry, generator, temperature))
     f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (f1, f2))
     driver = _GraphedModel(model) if device.type == "cuda" else model
     for g in _drive(driver, f1, f2, drawn):

@@ -323,8 +323,8 @@ class Run:
         if begin and n:
             real, shape = clips[:n, :2], self.model.latent_shape(*self.film.size)
             z = None
-            if shape and self.recipe.sampler:
-                drawn = islice(latents((n, *shape), self.recipe.sampler, self.random), begin)
+            if shape:
+                drawn = islice(latents((n, *shape), self.recipe.carry, self.random), begin)
                 z = self._on_device(torch.stack(list(drawn), dim=1))
             anchor = None if anchor is None else anchor[:n]
             with torch.no_grad(), self._autocast():
