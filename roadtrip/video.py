@@ -70,7 +70,8 @@ def _stream(path: Path, size: tuple[int, int], report: Report) -> Frames:
             if stream.width * stream.height > MAX_PIXELS:
                 raise RoadtripError(f"{path.name} is {stream.width}×{stream.height}; convert it to at most 8K.")
             rate = float(stream.average_rate or 0)  # 0 where the header has none, as from a browser's recorder
-            total = stream.frames or int((container.duration or 0) / 1e6 * rate) or None
+            # without a count, a rate as of milliseconds says nothing of the number of frames
+            total = stream.frames or int((container.duration or 0) / 1e6 * (rate if rate <= 240 else 0)) or None
             if total and total > MAX_FRAMES:
                 raise _too_long(path, f"{total:,}", rate)
             for frame in _deinterlaced(_decoded(container, stream)):
