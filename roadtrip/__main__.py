@@ -5,17 +5,23 @@ line of standard output, everything else goes to standard error.
 """
 
 import argparse
+import hashlib
 import json
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from tqdm import tqdm
 
 from . import study
-from .checkpoint import load, save
+from .atomic import remove_leftovers
+from .checkpoint import CONFIG, MODEL, STATE, load, load_state, save
 from .endless import endless_row, measure_endless, sentence
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, HORIZON, evaluate
@@ -24,9 +30,9 @@ from .film import Film
 from .model import NextFrame
 from .recipes import RECIPES
 from .rollout import rollout
-from .sources import open_film
+from .sources import cache_folder, open_film
 from .study.rows import to_json
-from .train import find_device, train
+from .train import Progress, find_device, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,8 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="of weights, clips and augmentation")
     sub.add_argument("--held-out-fraction", type=float, default=HELD_OUT, help="share at each drive's end to hold out")
     sub.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
-    sub.add_argument("--out", required=True, help="checkpoint folder to write")
-    sub.add_argument("--resumable", action="store_true", help="save what --resume needs, too")
+    sub.add_argument(
+        "--out", required=True, help="checkpoint folder to write; the same command goes on with what it holds"
+    )
+    sub.add_argument(
+        "--save-every", type=float, default=30.0, metavar="SECONDS", help="save the unfinished run so often"
+    )
+    sub.add_argument("--resumable", action="store_true", help="save what --resume needs when it is finished, too")
     sub.add_argument("--resume", help="checkpoint folder of a resumable run to go on from")
 
     sub = command(run_rollout, "Let a checkpoint drive on from a start frame, into a video or a picture.", model)
@@ -130,31 +141,58 @@ def run_import(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_train(args: argparse.Namespace) -> dict[str, Any]:
     _check_out(args.out, folder=True)
+    for part in (MODEL, CONFIG, STATE):
+        _check_out(Path(args.out) / part)
     find_device(args.device)
+    command = {k: getattr(args, k) for k in ("steps", "seconds", "resume")}
+    unbroken = _is_unfinished(args, command)
     seconds = 60.0 if args.seconds is None and args.steps is None else args.seconds
     film = _film(args)
-    stream = train(
-        args.recipe,
-        film,
-        seconds=seconds,
-        steps=args.steps,
-        seed=args.seed,
-        held_out=args.held_out_fraction,
-        resume=args.resume,
-        device=args.device,
-        dtype=args.dtype,
-        preview_every=1e9,
-    )
-    p: Any = None
     try:
-        with tqdm(unit="step", file=sys.stderr) as bar:
+        stream = train(
+            args.recipe,
+            film,
+            seconds=seconds,
+            steps=args.steps,
+            seed=args.seed,
+            held_out=args.held_out_fraction,
+            resume=args.out if unbroken else args.resume,
+            unbroken=unbroken,
+            device=args.device,
+            dtype=args.dtype,
+            preview_every=1e9,
+        )
+    except RoadtripError as error:
+        raise _or_anew(error, args.out) if unbroken else error from None
+    p: Any = None
+    with _signals() as caught, tqdm(unit="step", file=sys.stderr) as bar:
+        saved, cost = monotonic(), 0.0
+        try:
             for p in stream:
                 bar.total = p.steps or round(p.step + (p.seconds_left or 0) * p.steps_per_second)
                 bar.set_postfix({k: f"{v:.4f}" for k, v in p.losses.items()}, refresh=False)
                 bar.update(p.step - bar.n)
-    finally:
-        if p is not None:  # what was trained so far is worth keeping, whatever stopped it
-            save(args.out, p, args.resumable)
+                if caught:
+                    break
+                if p.step != p.steps and monotonic() - saved > max(args.save_every, 20 * cost):
+                    p.run.command, began = command, monotonic()
+                    try:
+                        save(args.out, p, resumable=True)
+                    except RoadtripError as error:  # there may be room again when it ends
+                        _tell(str(error))
+                    saved = monotonic()
+                    cost = saved - began
+        except RoadtripError:
+            if p:  # the weights from before the loss was no longer a number
+                p.run.command = None
+                _save(args.out, p, args.resumable)
+            raise
+        unfinished = p.step != p.steps
+        p.run.command = command if unfinished else None
+        _save(args.out, p, args.resumable or unfinished)
+    if unfinished:
+        _tell(f"Stopped after {p.step} steps; the same command goes on from there.")
+        sys.exit(128 + caught[0])
     _tell(f"Trained {p.recipe.name} for {p.step} steps with seed {p.seed}; the checkpoint is in {args.out}.")
     facts = p.model.provenance.to_dict()
     return {"out": args.out, "step": p.step, "losses": p.losses, "steps_per_second": p.steps_per_second} | {
@@ -231,6 +269,56 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
     return {"out": str(out), "runs": done}
 
 
+def _is_unfinished(args: argparse.Namespace, command: dict[str, Any]) -> bool:
+    """Whether --out holds what this command has trained so far. Raises RoadtripError where another one goes on with it."""
+    if not (Path(args.out) / STATE).exists():
+        return False
+    try:
+        begun = load_state(args.out)[1].get("command")
+    except RoadtripError as error:
+        raise _or_anew(error, args.out) from None
+    explicit = args.resume and Path(args.resume).resolve() == Path(args.out).resolve()
+    if begun and begun != command and not explicit:
+        other = " or ".join(f"--{name}" for name in command)
+        raise _or_anew(
+            RoadtripError(f"{args.out} holds an unfinished training with another {other}; use that"), args.out
+        )
+    return begun == command
+
+
+def _or_anew(error: RoadtripError, out: str) -> RoadtripError:
+    return RoadtripError(f"{str(error).removesuffix('.')}, or delete {STATE} in {out} to start anew.")
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals to end that came so far; those that are ignored, as under nohup, stay so."""
+    caught: list[int] = []
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, lambda number, _: caught.append(number))
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _save(out: str, p: Progress, resumable: bool) -> None:
+    """Saves what was trained; where `out` can't be written any more, in the cache. Raises RoadtripError then."""
+    try:
+        save(out, p, resumable)
+    except RoadtripError as error:
+        place = Path(out).absolute()
+        place = cache_folder() / "kept" / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+        try:
+            kept = f"the model of {p.step} steps is kept in {save(place, p, resumable)}"
+        except RoadtripError:
+            kept = f"nor is there room for the model in {place}"
+        raise RoadtripError(f"{str(error).partition(';')[0]}; {kept}.") from None
+
+
 def _model(args: argparse.Namespace) -> NextFrame:
     return load(args.checkpoint, find_device(args.device or "cpu"))
 
@@ -267,14 +355,18 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _check_out(name: str | Path, folder: bool = False) -> None:
-    """Raises RoadtripError where a file (or folder) of this name can't be written, before the work for it begins."""
+    """Removes what killed writes left where a file (or folder) of this name is to be written. Raises RoadtripError where
+    it can't be, before the work for it begins."""
     path = Path(name).absolute()
     try:
-        if path.exists() and path.is_dir() != folder:
-            raise RoadtripError(f"{name} is {'not a' if folder else 'a'} folder; choose another name to write to.")
+        if path.exists() and not (path.is_dir() if folder else path.is_file()):
+            kind = "not a folder" if folder else "a folder" if path.is_dir() else "not a file"
+            raise RoadtripError(f"{name} is {kind}; choose another name to write to.")
         there = next(p for p in ([path] if folder else []) + [*path.parents] if p.exists())
-        with tempfile.TemporaryFile(dir=there):
-            pass
+        if there.is_dir():
+            remove_leftovers(there)
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))  # an empty one finds room on a full disk
     except OSError as error:
         raise RoadtripError(f"Cannot write {name}: {error.strerror}. Choose a folder that can be written.") from None
 

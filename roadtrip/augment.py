@@ -16,7 +16,7 @@ def augment(clips: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor
 
     Each clip is changed as a whole: its frames stay consistent with each other. generator: on the CPU.
     """
-    if not recipe.flip and not recipe.jitter:
+    if not recipe.flip and not recipe.jitter and not recipe.zoom:
         return clips
 
     from kornia.enhance import adjust_brightness, adjust_contrast
@@ -29,6 +29,14 @@ def augment(clips: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor
     if recipe.jitter:
         brighter, contrast = recipe.jitter * (2 * drawn[1:] - 1)
         clips = adjust_contrast(adjust_brightness(clips, brighter), 1 + contrast)
+    if recipe.zoom:
+        kept, *middle = torch.rand(3, len(clips), generator=generator)
+        kept = 1 - recipe.zoom * kept
+        x, y = ((1 - kept) * (2 * at - 1) for at in middle)
+        rows = [torch.stack([kept, 0 * x, x], dim=1), torch.stack([0 * y, kept, y], dim=1)]
+        grid = F.affine_grid(torch.stack(rows, dim=1).to(clips.device), [len(clips), 3, *clips.shape[-2:]], False)
+        flat = F.grid_sample(clips.flatten(1, 2), grid, padding_mode="border", align_corners=False)
+        clips = flat.view_as(clips)
     return clips
 
 

@@ -1,14 +1,14 @@
 """Few-step diffusion around a guess: what the moved frame m leaves unexplained is drawn, not averaged away.
 
 Everything here is in units of the spread that is left: y = (x − m) / SPREAD for a picture x, and s = σ / SPREAD for the
-standard deviation σ of the noise on it, which has the spectrum of what it hides (see `pink`). Pure functions of tensors,
-independent of networks, films and training.
+standard deviation σ of the noise on it, whose spectrum is chosen (see `coloured`). Pure functions of tensors, independent
+of networks, films and training.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,8 @@ class Sampler:
     evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them.
     temperature: of the noise that it begins with; 1 is as much as the network was trained for. drive_noise: the noise on
     the frames fed back that the network is told of when it drives, though none is added. refine: channels of the last
-    layers, at full resolution; 0 leaves those out. pink: whether the noise is, see `pink`; else it is white.
+    layers, at full resolution; 0 leaves those out. slope: of the noise's amplitude over frequency, see `coloured`. carry:
+    how much of a frame's noise is that of the frame before.
     """
 
     evaluations: int = 4
@@ -36,15 +37,14 @@ class Sampler:
     temperature: float = 1.0
     drive_noise: float = 0.03
     refine: int = 16
-    pink: bool = True
+    slope: float = 1.0
+    carry: float = 0.3
 
     def __post_init__(self) -> None:
         for name, (low, high) in SPANS.items():
             value, whole = getattr(self, name), name in ("evaluations", "refine")
             if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:
                 raise RoadtripError(f"The sampler's {name} is {value!r}; choose a number from {low:g} to {high:g}.")
-        if type(self.pink) is not bool:
-            raise RoadtripError(f"The sampler's pink is {self.pink!r}; choose true or false.")
 
     def ladder(self) -> list[float]:
         """s at each evaluation, falling geometrically."""
@@ -55,16 +55,18 @@ class Sampler:
 SPANS: dict[str, tuple[float, float]] = {
     "evaluations": (1, 64),
     "first": (0.5, 100),
-    "last": (1e-3, 0.5),
+    "last": (1e-3, 0.4),
     "temperature": (0, 4),
     "drive_noise": (0, 1),
     "refine": (0, 64),
+    "slope": (0, 2),
+    "carry": (0, 0.99),
 }
 
 
-def pink(white: Tensor) -> Tensor:
-    """White noise float [..., H, W] with its amplitude made to fall as 1/f from one cycle in the picture's height on; its
-    variance stays.
+def coloured(white: Tensor, slope: float) -> Tensor:
+    """White noise float [..., H, W] with its amplitude made to fall as f^-slope from one cycle in the picture's height on;
+    its variance stays.
 
     What a moved frame leaves unexplained has about this spectrum. White noise four times as strong in a pixel is weaker
     than it at the lowest fifth of the frequencies: there the first guess would be taken for what was seen.
@@ -72,11 +74,26 @@ def pink(white: Tensor) -> Tensor:
     height, width = white.shape[-2:]
     device = white.device
     down, across = torch.fft.fftfreq(height, device=device), torch.fft.rfftfreq(width, device=device)
-    gain = 1 / (1 + (height * down[:, None]).square() + (height * across).square()).sqrt()
+    gain = (1 + (height * down[:, None]).square() + (height * across).square()) ** (-slope / 2)
     coefficients = torch.full_like(across, 2.0)  # of a real picture's half spectrum, one stands for two
     coefficients[0] = coefficients[-1] = 1.0
     gain = gain / ((gain.square() * coefficients).sum() / (height * width)).sqrt()
     return torch.fft.irfft2(torch.fft.rfft2(white.float()) * gain, (height, width))
+
+
+def latents(
+    shape: Sequence[int], sampler: Sampler, generator: torch.Generator, temperature: float = 1.0
+) -> Iterator[Tensor]:
+    """z for frame after frame, without an end: each standard normal [B, 3, H, W] times the temperature, on the CPU.
+
+    z_t = carry · z_{t−1} + √(1 − carry²) · ε (Ge et al. 2023, the progressive noise of PYoCo): what two frames in a row
+    leave unexplained is alike, and noise that knows nothing of the frame before makes a rollout flicker.
+    """
+    z = torch.randn(shape, generator=generator)
+    while True:
+        yield temperature * z
+        fresh = torch.randn(shape, generator=generator)
+        z = sampler.carry * z + math.sqrt(1 - sampler.carry**2) * fresh
 
 
 def noisy(real: Tensor, sampler: Sampler, generator: torch.Generator) -> Tensor:
@@ -84,8 +101,7 @@ def noisy(real: Tensor, sampler: Sampler, generator: torch.Generator) -> Tensor:
     fourth channel."""
     mean, deviation = LEVELS
     s = (mean + deviation * torch.randn(*real.shape[:2], 1, 1, 1, generator=generator)).exp().to(real.device)
-    noise = torch.randn(real.shape, generator=generator).to(real.device)
-    noise = pink(noise) if sampler.pink else noise
+    noise = coloured(torch.randn(real.shape, generator=generator).to(real.device), sampler.slope)
     return torch.cat([real + SPREAD * s * noise, s.expand_as(real[:, :, :1])], dim=2)
 
 
@@ -116,7 +132,7 @@ def sample(denoise: Callable[[Tensor, Tensor], Tensor], z: Tensor, sampler: Samp
     denoise: gives the estimate of y without noise, of (y, s) with s float [B, 1, 1, 1].
     """
     ladder = sampler.ladder()
-    y = ladder[0] * sampler.temperature * (pink(z) if sampler.pink else z)
+    y = ladder[0] * sampler.temperature * coloured(z, sampler.slope)
     before, step_before = None, 0.0
     for s, after in zip(ladder, [*ladder[1:], None]):
         guess = denoise(y, y.new_full((len(y), 1, 1, 1), s))

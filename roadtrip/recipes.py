@@ -43,8 +43,13 @@ class Recipe:
     refine: int = _value(
         16, "Channels of a drawing network's last layers, at full resolution; 0 has none.", span=SPANS["refine"]
     )
-    pink: bool = _value(
-        True, "Draw noise whose amplitude falls as 1/f, as that of what is left does; else white noise."
+    slope: float = _value(
+        1.0,
+        "How fast the amplitude of the noise falls with frequency: 0 is white, 1 falls as 1/f.",
+        span=SPANS["slope"],
+    )
+    carry: float = _value(
+        0.0, "Share of a frame's noise that is that of the frame before; 0 draws each anew.", span=SPANS["carry"]
     )
     # what the loss sees
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
@@ -107,6 +112,9 @@ class Recipe:
     ema: float = _value(0.999, "Decay of the averaged copy of the weights kept beside the raw ones.", span=(0, 0.99999))
     # augmentation
     flip: float = _value(0.5, "Share of clips mirrored left to right; roads have a side to drive on.", span=(0, 1))
+    zoom: float = _value(
+        0.0, "Largest share of a clip's width and height that is cropped away at random.", span=(0, 0.5)
+    )
     jitter: float = _value(0.1, "Random brightness and contrast, the same for a whole clip.", span=(0, 0.5))
 
     def __post_init__(self) -> None:
@@ -139,7 +147,9 @@ class Recipe:
         if not self.evaluations:
             return None
         levels = (self.first_level, self.last_level)
-        return Sampler(self.evaluations, *levels, self.temperature, self.drive_noise, self.refine, self.pink)
+        return Sampler(
+            self.evaluations, *levels, self.temperature, self.drive_noise, self.refine, self.slope, self.carry
+        )
 
     @property
     def clip(self) -> int:
@@ -191,6 +201,7 @@ RECIPES: dict[str, Recipe] = {
             depth=2,
             anchor=True,
             evaluations=4,
+            carry=0.3,
             context_noise=0.2,
             drive_noise=0.03,
             damage=0.25,

@@ -7,12 +7,13 @@ does). Independent of losses, films and recipes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count, islice, repeat
+from itertools import islice, repeat
 
 import torch
 from torch import Tensor
 
 from .cuda_graph import CudaGraphed
+from .diffusion import latents
 from .errors import RoadtripError
 from .frames import as_float
 from .model import Denoising, NextFrame, State
@@ -41,8 +42,8 @@ def unroll(
 
     Returns: float [B, steps, 3, H, W] in [0, 1], differentiable through every step.
     """
-    latents = repeat(None) if z is None else z.unbind(dim=1)
-    frames = _drive(model, f1, f2, latents, feedback, noise, anchor)
+    drawn = repeat(None) if z is None else z.unbind(dim=1)
+    frames = _drive(model, f1, f2, drawn, feedback, noise, anchor)
     return torch.stack(list(islice(frames, steps)), dim=1)
 
 
@@ -50,13 +51,13 @@ def _drive(
     model: NextFrame | Denoising | _GraphedModel,
     f1: Tensor,
     f2: Tensor,
-    latents: Iterable[Tensor | None],
+    drawn: Iterable[Tensor | None],
     feedback: Callable[[Tensor], Tensor] | None = None,
     noise: Tensor | None = None,
     anchor: Tensor | None = None,
 ) -> Iterator[Tensor]:
     state, frame = model.observe(f1, noise, anchor), f2
-    for z in latents:
+    for z in drawn:
         g, state = model.step(frame, state, noise, z)
         yield g
         frame = feedback(g) if feedback else g
@@ -84,12 +85,12 @@ def drive(model: NextFrame, f1: Tensor, f2: Tensor, seed: int = 0, temperature: 
             f"not {tuple(f1.shape[1:])} and {tuple(f2.shape[1:])}."
         )
     shape, generator = model.latent_shape(*f1.shape[2:]), torch.Generator().manual_seed(seed)
-    latents: Iterable[Tensor | None] = repeat(None)
-    if shape:
-        latents = (temperature * torch.randn(len(f1), *shape, generator=generator).to(device) for _ in count())
+    drawn: Iterable[Tensor | None] = repeat(None)
+    if shape and model.sampler:
+        drawn = (z.to(device) for z in latents((len(f1), *shape), model.sampler, generator, temperature))
     f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (f1, f2))
     driver = _GraphedModel(model) if device.type == "cuda" else model
-    for g in _drive(driver, f1, f2, latents):
+    for g in _drive(driver, f1, f2, drawn):
         yield g.clamp(0, 1)
 
 

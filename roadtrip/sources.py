@@ -170,6 +170,10 @@ def _resized(film: Film, size: tuple[int, int]) -> Film:
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 
+def cache_folder() -> Path:
+    return Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
+
+
 def _listing(path: Path) -> list[Any]:
     """Path, sizes and times of a source's files: they tell its states apart without reading it."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -183,9 +187,8 @@ def _cached(
     """The film that `make` made before of the same key and size, or makes now, given a folder for an unfinished one."""
     if not cache:
         return make(None)
-    home = Path(os.environ.get("ROADTRIP_CACHE") or Path.home() / ".cache" / "roadtrip")
     digest = hashlib.sha256(json.dumps([VERSION, size, key]).encode()).hexdigest()[:32]
-    file = home / "films" / f"{digest}-v{VERSION}.film"
+    file = cache_folder() / "films" / f"{digest}-v{VERSION}.film"
     if film := _kept(file):
         return film
     with _locked(file, report):

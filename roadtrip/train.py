@@ -9,8 +9,10 @@ import copy
 import math
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ from torch.optim import Adam
 from . import checkpoint
 from .augment import augment, damage
 from .cuda_graph import CudaGraphed
-from .diffusion import denoising_loss, noisy
+from .diffusion import denoising_loss, latents, noisy
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, baselines
@@ -83,6 +85,7 @@ def train(
     seed: int = 0,
     held_out: float = HELD_OUT,
     resume: Progress | str | Path | None = None,
+    unbroken: bool = False,
     device: str | torch.device | None = None,
     dtype: str = "auto",
     preview_every: float = 3.0,
@@ -100,6 +103,8 @@ def train(
         resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now. With
             the steps it was planned for, a resumed run equals an unbroken one; beyond the end of its plan the step size
             rises again from where it was.
+        unbroken: go on as if what is resumed had never stopped: seconds, too, count from its beginning, and the model's
+            provenance says nothing of it.
         device: see find_device.
         dtype: of convolutions: "float32", "bfloat16", or "auto" for what is faster on the device.
         preview_every: seconds between previews; they take at most a twentieth of the time.
@@ -121,7 +126,8 @@ def train(
         raise RoadtripError(f"{held_out:g} can't be held out; choose a share from 0 to 0.9.")
     run = Run(recipe, film, seed, held_out, find_device(device), dtype)
     if resume is not None:
-        run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)))
+        run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)), unbroken)
+        steps = run.planned if unbroken and steps is None else steps
         if steps is not None and (stop_at or steps) <= run.step_count:
             raise RoadtripError(
                 f"This run has {run.step_count} steps already; to go on, ask for more than that in all."
@@ -206,6 +212,10 @@ class Run:
         # the plan, the step at which its schedule began, and the share of the step size it rose from
         self.planned: int | None = None
         self.origin, self.first_share = 0, 0.0
+        # the step that `seconds` count from, and those spent since; what the command line was asked for, while it is not
+        # done: the same command goes on
+        self.first_step, self.spent = 0, 0.0
+        self.command: dict[str, Any] | None = None
         # 1 once a gradient was not a number: no sync until it is reported
         self.nonfinite = torch.zeros((), device=device)
         self.model.provenance = self.ema.provenance = checkpoint.new_provenance(
@@ -312,7 +322,10 @@ class Run:
         seen, n = clips[:, begin : begin + 2], round(self.recipe.replay_share * len(clips))
         if begin and n:
             real, shape = clips[:n, :2], self.model.latent_shape(*self.film.size)
-            z = self._gaussian((n, begin, *shape)) if shape else None
+            z = None
+            if shape and self.recipe.sampler:
+                drawn = islice(latents((n, *shape), self.recipe.sampler, self.random), begin)
+                z = self._on_device(torch.stack(list(drawn), dim=1))
             anchor = None if anchor is None else anchor[:n]
             with torch.no_grad(), self._autocast():
                 made = unroll(self.model, real[:, 0], real[:, 1], begin, z=z, anchor=anchor)
@@ -397,39 +410,55 @@ class Run:
             for i, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{k}": v for k, v in slots.items()}
         facts = self._identity() | {"step": self.step_count}
-        facts |= {k: getattr(self, k) for k in ("planned", "origin", "first_share")}
+        names = "planned", "origin", "first_share", "first_step", "spent", "command"
+        facts |= {k: getattr(self, k) for k in names}
         facts |= {k: getattr(self.model.provenance, k) for k in ("steps", "resumed_at")}
         return {k: v.detach().clone() for k, v in tensors.items()}, facts
 
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Restores model, optimiser and RNG state. Raises RoadtripError where it belongs to another recipe, seed, film,
-        split or dtype."""
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any], unbroken: bool = False) -> None:
+        """Restores model, optimiser and RNG state; `unbroken` as train has it. Raises RoadtripError where it belongs to
+        another recipe, seed, film, split or dtype, and where it is not what `state` gave."""
         for name, value in self._identity().items():
             if facts.get(name) != value:
                 raise RoadtripError(f"This training can't be resumed with another {name}; use what it began with.")
+        like = {"random": self.random.get_state()}
+        for name, module in self._modules():
+            like |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+        for name, optimiser in self._optimisers():
+            if optimiser is self.disc_optimiser and not self.recipe.gan_weight:
+                continue  # it never made a step
+            for n, p in enumerate(optimiser.param_groups[0]["params"]):
+                moments = {"momentum": p} if name == "muon" else {"step": torch.ones(()), "exp_avg": p, "exp_avg_sq": p}
+                like |= {f"{name}.{n}.{k}": v for k, v in moments.items()}
         try:
-            for name, module in self._modules():
-                prefix = f"{name}."
-                module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-            for name, optimiser in self._optimisers():
-                slots: dict[int, dict[str, Tensor]] = {}
-                parameters = optimiser.param_groups[0]["params"]
-                for key, value in tensors.items():
-                    if key.startswith(f"{name}."):
-                        _, i, slot = key.split(".")
-                        # the fused optimiser walks memory, so a moment must lie as its parameter does (channels last)
-                        like = parameters[int(i)] if value.dim() else value
-                        slots.setdefault(int(i), {})[slot] = torch.empty_like(like).copy_(value)
-                optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+            if {k: (v.shape, v.dtype) for k, v in tensors.items()} != {k: (v.shape, v.dtype) for k, v in like.items()}:
+                raise ValueError
+            if not all(v.isfinite().all() for v in tensors.values()):
+                raise ValueError
+            step, origin, share, planned = (facts[k] for k in ("step", "origin", "first_share", "planned"))
+            first, spent = (facts["first_step"], facts["spent"]) if unbroken else (step, 0.0)
+            counts = (step, origin, first, step if planned is None else planned)
+            if not all(type(n) is int and 0 <= n < 2**53 for n in counts) or not max(origin, first) <= step > 0:
+                raise ValueError
+            if not all(type(x) in (int, float) and 0 <= x <= most for x, most in ((share, 1), (spent, 1e9))):
+                raise ValueError
+            resumed_at = [*facts["resumed_at"], *([] if unbroken else [(step, facts["steps"])])]
+            known = replace(self.model.provenance, step=step, resumed_at=tuple(resumed_at))
             self.random.set_state(tensors["random"])
-            self.step_count, self.origin = int(facts["step"]), int(facts["origin"])
-            self.first_share = float(facts["first_share"])
-            self.planned = None if facts["planned"] is None else int(facts["planned"])
-            resumed_at = (*facts["resumed_at"], (self.step_count, facts["steps"]))
-            known = replace(self.model.provenance, step=self.step_count, resumed_at=resumed_at)
-            self.model.provenance = self.ema.provenance = known
         except (KeyError, TypeError, ValueError, RuntimeError):
             raise RoadtripError("The saved training is damaged; start it again.") from None
+        for name, module in self._modules():
+            module.load_state_dict({k: tensors[f"{name}.{k}"] for k in module.state_dict()})
+        for name, optimiser in self._optimisers():
+            slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            for key in (k for k in like if k.startswith(f"{name}.")):
+                _, i, slot = key.split(".")
+                # the fused optimiser walks memory, so a moment must lie as its parameter does (channels last)
+                slots[int(i)][slot] = torch.empty_like(like[key]).copy_(tensors[key])
+            optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+        self.step_count, self.origin, self.first_share, self.planned = step, origin, share, planned
+        self.first_step, self.spent = first, spent
+        self.model.provenance = self.ema.provenance = known
 
     def _identity(self) -> dict[str, Any]:
         """What a state must agree in with the run that takes it up."""
@@ -450,8 +479,8 @@ def _with_noise(frame: Tensor, feedback_noise: Tensor, noise: Tensor) -> Tensor:
 def _iterate(
     run: Run, seconds: float | None, steps: int | None, stop_at: int | None, preview_every: float
 ) -> Iterator[Progress]:
-    began, first = time.perf_counter(), run.step_count
-    reported, previewed = began, -math.inf
+    reported, previewed = time.perf_counter(), -math.inf
+    began, first = reported - run.spent, run.first_step
     pace: tuple[int, float] | None = None  # (step, time) after the first step, which is slower than the rest
     sums: list[dict[str, Tensor]] = []
     preview_cost = 0.0
@@ -484,6 +513,7 @@ def _iterate(
         for model in (run.model, run.ema):
             model.provenance = replace(model.provenance, step=run.step_count, steps=steps)
         reported = time.perf_counter()
+        run.spent = reported - began
         yield Progress(
             run.step_count,
             steps,

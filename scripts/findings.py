@@ -5,9 +5,11 @@ Findings each, and {{WHAT ARM TABLE}} for one number: WHAT is verdicts (of all s
 seeds), seconds, or p:MEASURE, where ARM is two arms (pair/single) and TABLE only a setting. TABLE is a film and its
 setting: scenery, scenery+replay=8, scenery+output=picture+steps=2400.
 
+Runs that were let drive on stand in {{endless}}, with checkpoints/controls.json, which scripts/controls.py writes.
 Runs that were made a second time with wider vectors are in checkpoints/again.json, which only {{again}} reads.
 """
 
+import json
 import re
 import statistics
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from roadtrip.study.analysis import MEASURES, Group, Spread, compare, groups, is
 from roadtrip.ui import charts
 
 DOCS = Path(__file__).parents[1] / "docs"
-AGAIN = PUBLISHED.with_name("again.json")
+AGAIN, CONTROLS = (PUBLISHED.with_name(name) for name in ("again.json", "controls.json"))
 KINDS = {"none": "no discriminator", "one": "one frame", "more": "two or three frames"}  # at a time; v4 is of none
 
 
@@ -136,26 +138,19 @@ class Findings:
         head = "pair against, films, R: difference, p, p (Holm), “oscillates”: difference of shares, p (Holm)"
         return _markdown(f"{head}, periodic checks: difference, p, p (Holm)", lines)
 
-    def endless(self, steps: str = "") -> str:
-        """The runs that were let drive on, in the order of the table; of one number of steps, or all."""
+    def endless(self) -> str:
+        """The runs that were let drive on, and below them what was measured alike and needs no network."""
         lines = []
-        for row in [row for row in self.all if "endless" in row and steps in ("", str(row["steps"]))]:
-            e = row["endless"]
-            verdicts = ", ".join(f"{share:.0%} {verdict}" for verdict, share in e["verdicts"].items())
+        for row in [row for row in self.all if "endless" in row]:
             name = " ".join([row["arm"], row["setting"]]).strip()
-            about = [row["film"], name, "{}×{}".format(*row["size"]), str(row["steps"]), str(row["seed"])]
-            about += [f"{row['seconds'] / 60:.0f}", f"{e['rollouts']} × {e['frames']}", verdicts]
-            numbers = [_number(e[k]) for k in ("S", "sharpness")]
-            numbers += [f"{_number(e[k])} ({e['in_band'][k]:.0%})" for k in ("R", "N")]
-            numbers += [_number(e[k]) for k in ("nn", "nn_last", "diversity", "perceptual", "spread_over_skill")]
-            loop = e["loop"]
-            lines.append([*about, *numbers, str(e["playback"]), f"{loop['period']} frames" if loop else "none"])
-        head = (
-            "film, model, size, steps, seed, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band)"
-        )
-        return _markdown(
-            f"{head}, nn, nn at the end, diversity, perceptual, spread / skill, longest playback, loop", lines
-        )
+            about = [row["film"], name, "{}×{}".format(*row["size"]), str(row["steps"]), f"{row['seconds'] / 60:.0f}"]
+            lines.append([*about, *_endless_cells(row["endless"])])
+        for control in json.loads(CONTROLS.read_text()):
+            lines.append([control["film"], control["model"], control["size"].replace("x", "×"), "–", "–"])
+            lines[-1] += _endless_cells(control["endless"])
+        head = "film, model, size, steps, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band), nn"
+        more = "nn at the end, diversity, perceptual, spread / skill, longest playback, loop"
+        return _markdown(f"{head}, {more}", lines)
 
     def map(self) -> str:
         tables = {table.replace("+", ", "): rows for table, rows in self.tables.items()}
@@ -192,6 +187,14 @@ def _kind(row: Row) -> str:
     if recipe.sampler:
         return "drawn"
     return "none" if not recipe.gan_weight else "one" if recipe.disc_frames + recipe.disc_context == 1 else "more"
+
+
+def _endless_cells(e: dict[str, Any]) -> list[str]:
+    cells = [f"{e['rollouts']} × {e['frames']}", ", ".join(f"{share:.0%} {v}" for v, share in e["verdicts"].items())]
+    cells += [_number(e[k]) for k in ("S", "sharpness")]
+    cells += [f"{_number(e[k])} ({e['in_band'][k]:.0%})" for k in ("R", "N")]
+    cells += [_number(e.get(k)) for k in ("nn", "nn_last", "diversity", "perceptual", "spread_over_skill")]
+    return [*cells, str(e["playback"]), f"{e['loop']['period']} frames" if e["loop"] else "none"]
 
 
 def _markdown(head: str, lines: list[list[str]]) -> str:

@@ -9,7 +9,7 @@ import torch
 
 import roadtrip as rt
 from roadtrip.augment import damage
-from roadtrip.diffusion import SPREAD, Sampler, denoised, denoising_loss, noisy, pink, sample, scaled
+from roadtrip.diffusion import SPREAD, Sampler, coloured, denoised, denoising_loss, noisy, sample, scaled
 from roadtrip.film import Film
 from roadtrip.model import Denoising, _dct_of_blocks
 from roadtrip.train import Run, find_device
@@ -44,7 +44,7 @@ def test_the_ladder_falls_geometrically(evaluations):
 def test_a_perfect_denoiser_draws_the_right_spread():
     """For Gaussian data of unit spread F is zero and the flow is known: y falls as √(1 + s²) does."""
     z = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    noise = pink(z)
+    noise = coloured(z, 1.0)
     for spread in (1.0, 0.5):
         v = spread**2
         perfect = lambda y, s, v=v: y * v / (v + s * s)  # noqa: E731
@@ -82,7 +82,7 @@ def test_the_loss_is_that_of_a_target_of_unit_variance():
 
 def test_noisy_frames_carry_the_noise_they_tell_of():
     real = torch.zeros(400, 2, 3, 8, 8)
-    z = noisy(real, Sampler(pink=False), torch.Generator().manual_seed(0))
+    z = noisy(real, Sampler(slope=0.0), torch.Generator().manual_seed(0))
     s = z[:, :, 3, 0, 0]
     assert z.shape == (400, 2, 4, 8, 8) and (z[:, :, 3] == s[..., None, None]).all()
     assert torch.allclose(z[:, :, :3].std(dim=(2, 3, 4)) / (SPREAD * s), torch.ones(400, 2), atol=0.3)
@@ -155,7 +155,7 @@ def test_what_is_denoised_is_what_is_drawn(output):
         drawn, _ = model.step(f2, state, z=z)
         _, moved, _, _ = model._explain(f2, state, None)
         s = torch.full_like(moved[:, :1], once.first)
-        seen = torch.cat([moved + SPREAD * once.first * pink(z), s], dim=1)
+        seen = torch.cat([moved + SPREAD * once.first * coloured(z, 1.0), s], dim=1)
         both, _ = Denoising(model).step(f2, state, z=seen)
     assert torch.allclose(both[:, :3].clamp(0, 1), drawn, atol=1e-4) and torch.equal(both[:, 3:], moved)
 
@@ -227,7 +227,7 @@ def test_it_draws_where_v1_averages():
 
 def test_pink_noise_keeps_its_variance_and_hides_every_scale():
     for height, width in ((16, 24), (72, 128), (48, 40)):
-        x = pink(torch.randn(300, 3, height, width, generator=torch.Generator().manual_seed(0)))
+        x = coloured(torch.randn(300, 3, height, width, generator=torch.Generator().manual_seed(0)), 1.0)
         assert abs(x.var() - 1) < 0.05 and abs(x[..., 0, 0].var() - x[..., -1, -1].var()) < 0.3
         power = torch.fft.rfft2(x, norm="ortho").abs().square().mean(dim=(0, 1))
         fine = power[height // 2, 0]
@@ -238,7 +238,7 @@ def test_pink_noise_keeps_its_variance_and_hides_every_scale():
 @pytest.mark.parametrize("values", [
     {"evaluations": 0}, {"evaluations": 65}, {"evaluations": 2.0}, {"evaluations": True}, {"evaluations": "4"},
     {"first": 0.0}, {"first": math.nan}, {"first": math.inf}, {"last": 0}, {"temperature": -1}, {"temperature": None},
-    {"drive_noise": 2}, {"pink": 1}, {"refine": -1}, {"refine": 1.5}, {"refine": 10**9},
+    {"drive_noise": 2}, {"slope": 3}, {"refine": -1}, {"refine": 1.5}, {"refine": 10**9},
 ], ids=str)  # fmt: skip
 def test_a_sampler_that_cant_be_is_a_sentence(values):
     with pytest.raises(rt.RoadtripError, match=next(iter(values))):

@@ -37,7 +37,8 @@ _TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "v4-no-anchor": ("v4", {"anchor": False}),
     "v4-no-refine": ("v4", {"refine": 0}),
     "v4-no-flow": ("v4", {"output": "change"}),
-    "v4-white": ("v4", {"pink": False}),
+    "v4-no-carry": ("v4", {"carry": 0.0}),
+    "v4-white": ("v4", {"slope": 0.0}),
     "v4-mirrored": ("v4", {"flip": 0.5}),
 }
 ARMS: dict[str, Recipe] = {

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..checkpoint import MODEL, load
-from ..decode import read_footage
+from ..decode_process import decode_apart
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
@@ -78,7 +78,6 @@ def open_upload(files: list[str], gap: str, report: Callable[[int, int | None, s
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(file.resolve())
         sources = [loose, *sources] if loose.exists() else sources
-        # reading takes long and no torch, so that others can compute meanwhile
-        footage = [drive for source in sources for drive in read_footage(source, SIZE, report)]
+        footage = decode_apart(sources, SIZE, report)  # others can compute meanwhile
     chosen = (gap or "").strip() or None
     return on_compute_thread(lambda: open_film(film_from_footage(footage, sources[0].stem), SIZE, chosen))
