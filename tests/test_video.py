@@ -1,6 +1,8 @@
 """A video as frames: which track, each frame once, upright, in sRGB, whole, and how many a second."""
 
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -302,3 +304,7 @@ def test_what_rollout_writes_opens_again(tmp_path):
     frames = torch.stack([torch.from_numpy(p[::2, ::2].copy()).permute(2, 0, 1) for p in drive(16)])
     read = opened(rt.write(tmp_path / "x.webp", frames, fps=10, scale=1))
     assert torch.equal(read.frames, frames) and read.fps == pytest.approx(10)
+    # a process that has opened nothing yet knows fewer kinds of pictures
+    fresh = "import sys, roadtrip as rt; print(len(rt.open_film(sys.argv[1], gap=1, cache=False).frames))"
+    done = subprocess.run([sys.executable, "-c", fresh, tmp_path / "x.webp"], capture_output=True, text=True)
+    assert done.stdout.strip() == "16", done.stderr
