@@ -18,7 +18,7 @@ import torch
 from .contents import DEMUXERS, kind_of, read_head
 from .errors import RoadtripError
 from .frames import moving
-from .stills import MAX_PIXELS, shaped
+from .stills import FORMATS, MAX_PIXELS, prepare, shaped
 
 Report = Callable[[int, int | None, str], None]  # (done, total or None, what is being done)
 
@@ -70,7 +70,8 @@ def _stream(path: Path, size: tuple[int, int], report: Report) -> Frames:
             if stream.width * stream.height > MAX_PIXELS:
                 raise RoadtripError(f"{path.name} is {stream.width}×{stream.height}; convert it to at most 8K.")
             rate = float(stream.average_rate or 0)  # 0 where the header has none, as from a browser's recorder
-            total = stream.frames or int((container.duration or 0) / 1e6 * rate) or None
+            # without a count, a rate as of milliseconds says nothing of the number of frames
+            total = stream.frames or int((container.duration or 0) / 1e6 * (rate if rate <= 240 else 0)) or None
             if total and total > MAX_FRAMES:
                 raise _too_long(path, f"{total:,}", rate)
             for frame in _deinterlaced(_decoded(container, stream)):
@@ -104,14 +105,14 @@ def _animation(path: Path, size: tuple[int, int], report: Report) -> Frames:
     times: list[float | None] = []
     skipped: tuple[str, ...] = ()
     time, count = 0.0, 1
-    with suppress(Exception):
-        image = Image.open(path, formats=[f for f in ("WEBP", "PNG", "AVIF") if f in Image.OPEN])
-        count = getattr(image, "n_frames", 1) if image.width * image.height <= MAX_PIXELS else 1
+    prepare()
+    try:
+        image = Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN])
+        if image.format in ("WEBP", "PNG", "AVIF") and image.width * image.height <= MAX_PIXELS:
+            count = getattr(image, "n_frames", 1)
+    except Exception:
+        raise RoadtripError(f"{path.name} is no picture that can be read; give stills, a zip or a video.") from None
     if count < 2:
-        try:
-            Image.open(path)
-        except Exception:
-            raise RoadtripError(f"{path.name} is no picture that can be read; give stills, a zip or a video.") from None
         raise RoadtripError(f"{path.name} is a single still; give a folder or a zip of at least 3.")
     if count > MAX_FRAMES:
         raise _too_long(path, f"{count:,}", 25)

@@ -15,6 +15,7 @@ from PIL import Image
 
 import roadtrip as rt
 from roadtrip.atomic import whole_file
+from roadtrip.export import rate_of
 from roadtrip.frames import sheet
 
 KINDS = ("mp4", "gif", "webp", "png")
@@ -106,6 +107,7 @@ import resource, sys
 import torch
 import roadtrip as rt
 from roadtrip.atomic import whole_file
+from roadtrip.export import rate_of
 
 frames = torch.randint(0, 255, (40, 3, 64, 96), dtype=torch.uint8)
 film = rt.Film(frames, (), 1, None, (0,), "film", "")
@@ -181,3 +183,29 @@ def test_bytes_repeat_pixels(tmp_path):
         shown.seek(i)
         found = np.asarray(shown.convert("RGB"))
         assert (found == frame.permute(1, 2, 0).repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "fps, played", [(8, 100 / 12), (24, 25), (30, 100 / 3), (50, 50), (59.94, 50), (120, 50), (0.1, 0.1)]
+)
+def test_a_gif_has_a_rate_that_browsers_play(tmp_path, fps, played):
+    """They take a delay under 20 ms for one of 100 ms."""
+    path = rt.write(tmp_path / "x.gif", torch.rand(3, 3, 16, 16), fps=fps)
+    delay = Image.open(path).info["duration"]
+    assert delay >= 20 and 1000 / delay == pytest.approx(played) == pytest.approx(rate_of(path, fps))
+    assert rate_of("x.webp", fps) == rate_of("x.mp4", fps) == fps
+
+
+@pytest.mark.parametrize("side", [48, 720])
+def test_an_mp4_says_what_its_colours_are_and_has_its_index_in_front(tmp_path, side):
+    """Whatever a player guesses by the size."""
+    colours = torch.tensor([(200, 40, 30), (30, 160, 60), (40, 60, 190)], dtype=torch.uint8)
+    frames = colours.repeat_interleave(side // 3, 0).T[None, :, None].expand(4, 3, side, side // 3 * 3)
+    path = rt.write(tmp_path / "x.mp4", frames, scale=1)
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat") and b"colrnclx\0\1\0\1\0\1" in data
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.colorspace, frame.color_range) == (1, 1)
+        shown = frame.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
+    assert np.abs(shown[side // 2, side // 6 :: side // 3][:3].astype(int) - colours.numpy()).max() <= 4

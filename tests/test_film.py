@@ -476,6 +476,45 @@ def test_no_cut_in_a_slide_and_each_join_is_one(step):
         assert find_cuts(parts[1]) == ()
 
 
+def landscape(frames: int, seed: int = 0, step: int = 3) -> torch.Tensor:
+    """A picture of large shapes that slides by, uint8 [T, 3, 72, 128]."""
+    small = np.random.default_rng(seed).integers(20, 220, (9, 14 + frames * step // 8, 3), dtype=np.uint8)
+    wide = np.asarray(Image.fromarray(small).resize((128 + step * frames, 72), Image.Resampling.BICUBIC))
+    return torch.stack([torch.tensor(wide[:, step * t : step * t + 128]).permute(2, 0, 1) for t in range(frames)])
+
+
+def lit(frames: torch.Tensor, gain: float, plus: float = 0) -> torch.Tensor:
+    return (frames * gain + plus).clamp(0, 255).byte()
+
+
+@pytest.mark.parametrize("step", [2, 6, 16])
+def test_what_is_no_cut(step):
+    """Frames stored again, flashes, a tunnel, another exposure, a caption."""
+    film = landscape(60, step, step)
+    for copies in (2, 3, torch.tensor([1, 1, 1, 2] * 15), torch.tensor([1, 3] * 30)):
+        assert find_cuts(film.repeat_interleave(copies, 0)) == ()
+    for first, length in ((20, 1), (30, 2), (57, 1)):
+        flash = film.clone()
+        flash[first : first + length] = lit(film[first : first + length], 0.2, 200)
+        assert find_cuts(flash) == ()
+    tunnel = torch.cat([film[:25], lit(film[25:40], 0.12), lit(film[40:43], 1.2), film[43:]])
+    assert find_cuts(tunnel) == ()
+    assert find_cuts(torch.cat([film[:30], lit(film[30:], 0.6)])) == ()
+    caption = film.clone()
+    caption[33:, :, 50:66, 20:110] = torch.tensor([0, 255]).repeat(45).byte()
+    assert find_cuts(caption) == ()
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_cut_is_found_where_frames_are_stored_again_or_in_the_dark(step):
+    film = torch.cat([landscape(30, 5, step), landscape(30, 6, step)])
+    assert find_cuts(film) == (30,)
+    assert find_cuts(film.repeat_interleave(2, 0)) == (60,)
+    assert find_cuts(film.repeat_interleave(torch.tensor([1, 1, 1, 2] * 15), 0)) == (37,)
+    assert find_cuts(lit(film, 0.2)) == (30,)
+    assert find_cuts(torch.cat([film[:30], lit(film[30:], 0.25)])) == (30,)
+
+
 @pytest.mark.skipif(not FOOTAGE.exists(), reason="the shared footage is not beside this checkout")
 def test_cuts_of_real_film():
     assert {53, 70} <= set(rt.open_film(FOOTAGE / "nuscenes_a", SIZE, gap=1).cuts)
