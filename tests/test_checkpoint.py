@@ -298,6 +298,7 @@ def road():
 def test_what_ships_was_trained_on_the_road_that_is_rendered(file, road):
     model = rt.load(file.parent)
     recipe = model.provenance.recipe
+    road = road if model.size == road.size else rt.open_film("scenery", size=model.size)
     seen = road.starts(recipe.clip, "train", model.provenance.held_out)
     rendered = mean_frame(road, seen, recipe.clip)
     assert model.provenance.film.fingerprint == road.fingerprint and model.provenance.film.drive_ids == road.drive_ids
