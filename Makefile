@@ -1,22 +1,41 @@
 # make app, make test: each sets up what is missing first. Needs Python 3.11 or newer with pip, and make.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
+# of pip: "lowest-direct" installs the oldest of what pyproject.toml names (make test-lowest)
+RESOLUTION ?= highest
 BIN := $(VENV)/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: app test lint bench bench-compare checkpoints findings browser clean
+.PHONY: app test test-lowest lint docs wheel bench bench-compare checkpoints findings browser clean
 
 app: $(VENV)/.ready
 	$(BIN)/python app.py
 
-test: $(VENV)/.ready-test browser
+test: $(VENV)/.ready-dev browser
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 tests notebooks
 
-lint: $(VENV)/.ready-lint
+# at the lower ends of all ranges, in an environment of its own: make test-lowest PYTHON=python3.12
+test-lowest:
+	$(MAKE) test VENV=.venv-lowest-$(notdir $(PYTHON)) RESOLUTION=lowest-direct
+
+lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# the reference, from docstrings, into build/docs
+docs: $(VENV)/.ready-dev
+	$(BIN)/python -W error -m pdoc --docformat google --output-directory build/docs roadtrip '!roadtrip.checkpoints'
+
+# builds the wheel, installs it alone into an empty environment, and trains and drives there
+wheel: $(VENV)/.ready-dev
+	rm -rf build/lib build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel
+	$(PYTHON) -m venv --clear build/wheel/venv
+	$(BIN)/python -m uv pip install --quiet --python build/wheel/venv/bin/python build/wheel/*.whl
+	cd build/wheel && venv/bin/roadtrip train --film scenery --size 48x80 --seconds 10 --out run \
+	&& venv/bin/roadtrip rollout --checkpoint v4 --film scenery --horizon 64 --out v4.mp4 \
+	&& venv/bin/roadtrip measure --checkpoint run --film scenery --size 48x80 --horizon 16
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m bench $(if $(JSON),--json $(JSON))
@@ -29,23 +48,19 @@ checkpoints: $(VENV)/.ready
 	$(BIN)/python -m scripts.checkpoints
 
 # the study's prose, tables and figures, from checkpoints/results.json alone; figures need Chromium or Chrome
-findings: $(VENV)/.ready
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e ".[findings]"
+findings: $(VENV)/.ready-dev
 	$(BIN)/python -m scripts.findings
 
-# uv only for speed: it reads the same requirements and index as pip
-$(VENV)/.ready: requirements.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e .
+# uv for speed, and for --resolution: it reads the same ranges and index as pip
+install = { test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && $(BIN)/python -m pip install --quiet uv && \
+	$(BIN)/python -m uv pip install --quiet --resolution $(RESOLUTION) --python $(BIN)/python -e
+
+$(VENV)/.ready: pyproject.toml
+	$(install) ".[app,heic]"
 	touch $@
 
-$(VENV)/.ready-test: $(VENV)/.ready
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e ".[test]"
-	touch $@
-
-$(VENV)/.ready-lint: $(VENV)/.ready
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e ".[lint]"
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(install) ".[dev]"
 	touch $@
 
 # the browser tests drive Debian's Chromium, or any that is on the PATH; without one they skip and say so
@@ -56,4 +71,4 @@ browser:
 	|| echo "No Chromium here and none could be installed: the browser tests will skip."
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venv-lowest-* build runs

@@ -3,6 +3,8 @@
 The public names, in story order.
 """
 
+from typing import Any
+
 from .errors import RoadtripError
 from .film import Film
 from .sources import open_film
@@ -15,6 +17,7 @@ from .evaluation import Evaluation, evaluate
 from .endless import Endless, measure_endless
 from .oscillation import Oscillation, oscillation
 from .checkpoint import load, save
+from .hub import push_to_hub
 from .frames import sheet
 from .export import write
 from .version import VERSION as __version__
@@ -41,7 +44,21 @@ __all__ = [
     "oscillation",
     "load",
     "save",
+    "push_to_hub",
     "sheet",
     "write",
+    "app",
     "__version__",
 ]
+
+
+def app(**how: Any) -> Any:
+    """Opens the app, in a notebook inside the cell; `how` goes to gradio's launch, whose values it returns. Raises
+    RoadtripError where gradio and plotly are not installed."""
+    try:
+        from .ui.page import launch
+    except ModuleNotFoundError as error:
+        if error.name not in ("gradio", "plotly"):
+            raise
+        raise RoadtripError(f"The app needs {error.name}: pip install 'roadtrip[app]'.") from None
+    return launch(**how)

@@ -1,4 +1,4 @@
-"""python -m roadtrip import | train | rollout | measure | study: the public functions from a shell.
+"""python -m roadtrip import | train | rollout | measure | study | push | app: the public functions from a shell.
 
 What the user got wrong is one sentence on standard error and exit code 2; `--json` prints one JSON object as the last
 line of standard output, everything else goes to standard error.
@@ -7,6 +7,7 @@ line of standard output, everything else goes to standard error.
 import argparse
 import hashlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from .errors import RoadtripError
 from .evaluation import HELD_OUT, HORIZON, evaluate
 from .export import rate_of, write
 from .film import Film
+from .hub import push_to_hub
 from .model import NextFrame
 from .recipes import RECIPES
 from .rollout import rollout
@@ -65,14 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     kinds = "folder of stills, zip of stills, video, film file or scenery"
     film.add_argument("--film", action="append", required=True, help=f"{kinds}; repeatable")
     model = parser(film)
-    model.add_argument("--checkpoint", required=True, help="checkpoint folder")
+    where = "checkpoint folder, a name that ships (v4), or user/name on the Hugging Face Hub"
+    model.add_argument("--checkpoint", required=True, help=where)
     model.add_argument("--horizon", type=int, default=HORIZON, help="frames to generate")
 
     top = argparse.ArgumentParser(prog="roadtrip", description="Drive on from two frames of a road trip.")
-    commands = top.add_subparsers(required=True, metavar="import | train | rollout | measure | study")
+    commands = top.add_subparsers(required=True, metavar="import | train | rollout | measure | study | push | app")
 
-    def command(run: Any, prose: str, parent: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        sub = commands.add_parser(run.__name__.removeprefix("run_"), help=prose, description=prose, parents=[parent])
+    def command(run: Any, prose: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub = commands.add_parser(run.__name__.removeprefix("run_"), help=prose, description=prose, parents=parents)
         sub.set_defaults(run=run)
         sub.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
         return sub
@@ -127,6 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--runs", default="runs/study", help="folder that keeps finished runs and their checkpoints")
     out = "the table to add rows to; default: results.json in --runs"
     sub.add_argument("--out", help=f"{out}. Its rows are never run again, nor are those of the project's own table")
+
+    sub = command(run_push, "Upload a checkpoint to the Hugging Face Hub, with a card of what is measured.", film)
+    sub.add_argument("--checkpoint", required=True, help=where)
+    sub.add_argument("--to", required=True, metavar="USER/NAME", help="the model on the Hub, made if it isn't there")
+    sub.add_argument("--private", action="store_true", help="only you see it; else pictures of the film are public")
+    sub.add_argument("--license", help='of the weights, as the Hub abbreviates it, "mit"')
+
+    command(run_app, "Open the app in the browser; GRADIO_SERVER_PORT chooses the port.")
     return top
 
 
@@ -267,6 +278,24 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
             bar.set_postfix_str(f"{row['arm']} on {row['film']}, seed {row['seed']}: {row['verdict']}, R {R}")
             bar.update()
     return {"out": str(out), "runs": done}
+
+
+def run_push(args: argparse.Namespace) -> dict[str, Any]:
+    model = _model(args)
+    film = _film(args, model)
+    address = push_to_hub(model, args.to, film, private=args.private, license=args.license)
+    _tell(f"Uploaded to {address}.")
+    return {"address": address}
+
+
+def run_app(args: argparse.Namespace) -> dict[str, Any]:
+    if "GOMP_SPINCOUNT" not in os.environ:  # see app.py: read when torch is imported, which this process has done
+        os.environ["GOMP_SPINCOUNT"] = "30000"
+        os.execv(sys.executable, [sys.executable, "-m", "roadtrip", "app", *(["--json"] if args.json else [])])
+    from . import app
+
+    app()
+    return {}
 
 
 def _is_unfinished(args: argparse.Namespace, command: dict[str, Any]) -> bool:

@@ -28,6 +28,10 @@ from .recipes import Recipe
 from .version import VERSION
 
 MODEL, CONFIG, STATE = "model.safetensors", "config.json", "train-state.safetensors"
+# what ships: inside the package in a wheel, beside it in a checkout
+SHIPPED = Path(__file__).parent / "checkpoints"
+SHIPPED = SHIPPED if SHIPPED.is_dir() else Path(__file__).parents[1] / "checkpoints"
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 MAX_BYTES = 512 * 2**20  # of a weights file that is read at all: the largest network of ARCHITECTURE has 424 MiB
 ARCHITECTURE: dict[str, tuple[Any, ...] | range] = {
     "width": range(8, 257),
@@ -245,12 +249,13 @@ def save(path: str | Path, run: NextFrame | Resumable, resumable: bool = False, 
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> NextFrame:
-    """The model of a checkpoint folder or of a model.safetensors file, its `provenance` filled, without gradients.
+    """The model of a checkpoint, its `provenance` filled, without gradients.
 
+    path: a folder or a model.safetensors file; or else, as text, the name of one that ships ("v4"), or of a model on the
+        Hugging Face Hub ("user/name"), which is downloaded once and kept.
     Raises RoadtripError for what is not there, not safetensors (a pickle, say), too large, or does not fit its config.
     """
-    path = Path(path)
-    file = path / MODEL if path.is_dir() else path
+    file = _find(path)
     if file.is_file() and file.stat().st_size > MAX_BYTES:
         raise RoadtripError(f"{file.name} is larger than {MAX_BYTES // 2**20} MB; no network of Roadtrip's is.")
     tensors, metadata = _read(file)
@@ -275,6 +280,39 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> NextFrame:
     model.provenance = known
     # the layout in which it was trained, and convolutions of a few frames are up to nine times faster on a CPU
     return model.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
+
+
+def _find(path: str | Path) -> Path:
+    """The file of weights that is meant; whether it is there is another question."""
+    here = Path(path)
+    if here.exists() or isinstance(path, Path):
+        return here / MODEL if here.is_dir() else here
+    if path in shipped_names():
+        return SHIPPED / path / MODEL
+    # runs/v1 where there is a folder runs is a mistake, and no model of a user called runs
+    return hub_file(path) if HUB_NAME.fullmatch(path) and not here.parent.exists() else here
+
+
+def shipped_names() -> list[str]:
+    """The checkpoints that came with this installation, by name; `load` takes each."""
+    return sorted(file.parent.name for file in SHIPPED.glob(f"*/{MODEL}"))
+
+
+def hub_file(name: str, **how: Any) -> Path:
+    """The weights' file of a model on the Hub ("user/name"), downloaded if it isn't yet; how: as hf_hub_download has it.
+    Raises RoadtripError where the Hub has no such model for this user, or is out of reach."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, MODEL, library_name="roadtrip", library_version=VERSION, **how))
+    except (LocalEntryNotFoundError, RuntimeError):  # the latter from the client's first versions, as they try again
+        problem = "the Hub can't be reached, and nothing of that name was downloaded before"
+    except HfHubHTTPError as error:
+        problem = f"the Hub has no {MODEL} of that name that you may read (it answered {error.response.status_code})"
+    except (HTTPError, OSError, ValueError) as error:
+        problem = f"the Hub's answer could not be read ({type(error).__name__})"
+    raise RoadtripError(f"There is no checkpoint at {name}: it is not a folder here, and {problem}.") from None
 
 
 def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -302,7 +340,8 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not file.is_file():
         raise RoadtripError(
-            f"There is no checkpoint at {file.parent.name}/{file.name}; give a folder that training wrote."
+            f"There is no checkpoint at {file.parent.name}/{file.name}; give a folder that training wrote, or a name that "
+            f"ships: {', '.join(shipped_names())}."
         )
     try:
         with safe_open(file, framework="pt") as opened:
@@ -346,11 +385,9 @@ def _checked(config: Any, name: str) -> tuple[dict[str, Any], Provenance | None]
 
 def _from_pretrained(cls: type[NextFrame], *, model_id: str, map_location: str = "cpu", **how: Any) -> NextFrame:
     """A checkpoint as load checks it, but ready to be trained further, as others on the Hub are."""
-    from huggingface_hub import hf_hub_download
-
     hub = {k: how[k] for k in ("revision", "cache_dir", "force_download", "token", "local_files_only")}
     folder = Path(model_id)
-    file = folder / MODEL if folder.is_dir() else Path(hf_hub_download(model_id, MODEL, **hub))
+    file = folder / MODEL if folder.is_dir() else hub_file(model_id, **hub)
     return load(file, map_location).requires_grad_(True)
 
 

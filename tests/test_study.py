@@ -191,7 +191,7 @@ def test_vectors_set_by_hand_stay(monkeypatch):
 
 
 def test_ray_gives_the_same_table(table, drive, tmp_path):
-    pytest.importorskip("ray", reason="Ray is an extra and not installed: pip install -e '.[ray]'")
+    pytest.importorskip("ray", reason="Ray is an extra and not installed: pip install -e '.[study]'")
     assert call(drive, tmp_path, "--ray", "local") == 0
     assert without_time(rows_of(tmp_path / "results.json")) == without_time(rows_of(table / "results.json"))
 

@@ -105,7 +105,7 @@ def _on_ray(jobs: Sequence[Job], folder: Path, device: str | None, address: str)
     try:
         import ray
     except ImportError:
-        raise RoadtripError("Ray is not installed; pip install 'roadtrip[ray]', or leave out --ray.") from None
+        raise RoadtripError("Ray is not installed; pip install 'roadtrip[study]', or leave out --ray.") from None
     settings = {"log_to_driver": False, "runtime_env": {"env_vars": _vectors(jobs)}}
     if address == "local":
         ray.init(num_cpus=torch.get_num_threads(), include_dashboard=False, **settings)

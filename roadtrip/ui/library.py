@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from ..checkpoint import MODEL, load
+from ..checkpoint import MODEL, SHIPPED, load
 from ..decode_process import decode_apart
 from ..errors import RoadtripError
 from ..film import Film
@@ -28,7 +28,7 @@ _rendering = threading.Lock()  # a visitor who comes while a road is being rende
 
 
 def checkpoints() -> Path:
-    return Path(os.environ.get("ROADTRIP_CHECKPOINTS") or Path(__file__).parents[2] / "checkpoints")
+    return Path(os.environ.get("ROADTRIP_CHECKPOINTS") or SHIPPED)
 
 
 def shipped_names() -> list[str]:

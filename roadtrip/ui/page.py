@@ -1,4 +1,4 @@
-"""The page: its tabs, one session a visitor, and what stands in the address. Builds the app; app.py launches it.
+"""The page: its tabs, one session a visitor, and what stands in the address. Builds the app and launches it.
 
 To add a tab, write its file and one line in TABS.
 """
@@ -89,6 +89,24 @@ def build() -> gr.Blocks:
     # rendered and rolled out while the first visitor's browser is still loading the page
     threading.Thread(target=warm_up, args=[[*tabs.values()]], daemon=True).start()
     return page
+
+
+def launch(**how: Any) -> Any:
+    """Serves the page; `how` goes to gradio's launch. Returns what that returns."""
+    page = build().queue(default_concurrency_limit=4)
+    # how often the queue looks for work: a thousand times a second, its default, costs a training a tenth of its steps
+    page._queue.sleep_when_free = 0.02
+    return page.launch(
+        theme=theme(),
+        css=CSS,
+        head=HEAD,
+        max_file_size="500mb",
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+        **how,
+    )
 
 
 def from_link(field: Field, session: Session, asked: dict[str, str]) -> Any:
