@@ -80,6 +80,13 @@ def lag_distances(frames: Tensor) -> list[float]:
     return [l1(frames[p:], frames[:-p]).mean().item() for p in LAGS]
 
 
+def return_ratio(clips: Tensor) -> Tensor:
+    """R = D(2) / D(1) of clips taken together, float [B, T, 3, H, W] in [0, 1] with T ≥ 3 → a scalar; 0 where nothing
+    moves."""
+    once, twice = (l1(clips[:, p:], clips[:, :-p]).mean() for p in (1, 2))
+    return twice / once.clamp_min(EPS_STEP)
+
+
 def frame_distances(frames: Tensor, lag: int) -> list[float | None]:
     """d(y_t, y_{t−lag}) for each of T frames [T, 3, H, W] in [0, 1] → T values in [0, 1], the first `lag` of them None."""
     return [None] * min(lag, len(frames)) + l1(frames[lag:], frames[:-lag]).tolist()

@@ -51,6 +51,11 @@ class Recipe:
     carry: float = _value(
         0.0, "Share of a frame's noise that is that of the frame before; 0 draws each anew.", span=SPANS["carry"]
     )
+    carry_rate: float = _value(
+        0.0,
+        "How fast training moves that share to where own frames return, D(2)/D(1), as real ones do; 0 keeps it.",
+        span=(0, 1),
+    )
     # what the loss sees
     unroll: int = _value(1, "Frames generated in training, each fed back for the next: 1 is v1, 2 is v2.", span=(1, 16))
     l1_weight: float = _value(1.0, "Weight of the L1 distance to the real frames.", span=(0, 1e4))
@@ -202,6 +207,7 @@ RECIPES: dict[str, Recipe] = {
             anchor=True,
             evaluations=4,
             carry=0.3,
+            carry_rate=0.02,
             context_noise=0.2,
             drive_noise=0.03,
             damage=0.25,

@@ -11,7 +11,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from torch.optim import Adam
 from . import checkpoint
 from .augment import augment, damage
 from .cuda_graph import CudaGraphed
-from .diffusion import denoising_loss, latents, noisy
+from .diffusion import SPANS, denoising_loss, latents, noisy
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, baselines
@@ -32,6 +32,7 @@ from .frames import as_float, psnr
 from .losses import discriminator_loss, generator_loss, pingpong_loss, r1_penalty, reconstruction_loss
 from .model import Denoising, NextFrame
 from .optim import Muon, lr_share, optimizer_step, set_lr
+from .oscillation import return_ratio
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
 from .rollout import rollout, unroll
@@ -324,14 +325,29 @@ class Run:
             real, shape = clips[:n, :2], self.model.latent_shape(*self.film.size)
             z = None
             if shape:
-                drawn = islice(latents((n, *shape), self.recipe.carry, self.random), begin)
+                drawn = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
                 z = self._on_device(torch.stack(list(drawn), dim=1))
             anchor = None if anchor is None else anchor[:n]
             with torch.no_grad(), self._autocast():
                 made = unroll(self.model, real[:, 0], real[:, 1], begin, z=z, anchor=anchor)
+            if self.recipe.carry_rate and self.carry is not None and begin > 2:
+                ahead = (return_ratio(clips[:n, 2 : 2 + begin]) - return_ratio(made)).clamp(-1, 1).item()
+                self.carry = min(max(self.carry + self.recipe.carry_rate * ahead, 0.0), SPANS["carry"][1])
             seen = torch.cat([torch.cat([real, made], dim=1)[:, -2:], seen[n:]])
         f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
         return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
+
+    @property
+    def carry(self) -> float | None:
+        """Of the sampler that both networks have; None without one."""
+        return self.model.sampler.carry if self.model.sampler else None
+
+    @carry.setter
+    def carry(self, carry: float | None) -> None:
+        if self.model.sampler and carry is not None:
+            for model in (self.model, self.ema):
+                model.sampler = replace(self.model.sampler, carry=carry)
+                model.architecture["sampler"] = asdict(model.sampler)
 
     def _gaussian(self, shape: Sequence[int]) -> Tensor:
         return self._on_device(torch.randn(shape, generator=self.random))
@@ -410,7 +426,7 @@ class Run:
             for i, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{k}": v for k, v in slots.items()}
         facts = self._identity() | {"step": self.step_count}
-        names = "planned", "origin", "first_share", "first_step", "spent", "command"
+        names = "planned", "origin", "first_share", "first_step", "spent", "command", "carry"
         facts |= {k: getattr(self, k) for k in names}
         facts |= {k: getattr(self.model.provenance, k) for k in ("steps", "resumed_at")}
         return {k: v.detach().clone() for k, v in tensors.items()}, facts
@@ -440,7 +456,9 @@ class Run:
             counts = (step, origin, first, step if planned is None else planned)
             if not all(type(n) is int and 0 <= n < 2**53 for n in counts) or not max(origin, first) <= step > 0:
                 raise ValueError
-            if not all(type(x) in (int, float) and 0 <= x <= most for x, most in ((share, 1), (spent, 1e9))):
+            carry = facts.get("carry")
+            known_ends = (share, 1), (spent, 1e9), (carry or 0, SPANS["carry"][1])
+            if not all(type(x) in (int, float) and 0 <= x <= most for x, most in known_ends):
                 raise ValueError
             resumed_at = [*facts["resumed_at"], *([] if unbroken else [(step, facts["steps"])])]
             known = replace(self.model.provenance, step=step, resumed_at=tuple(resumed_at))
@@ -457,7 +475,7 @@ class Run:
                 slots[int(i)][slot] = torch.empty_like(like[key]).copy_(tensors[key])
             optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
         self.step_count, self.origin, self.first_share, self.planned = step, origin, share, planned
-        self.first_step, self.spent = first, spent
+        self.first_step, self.spent, self.carry = first, spent, carry
         self.model.provenance = self.ema.provenance = known
 
     def _identity(self) -> dict[str, Any]:

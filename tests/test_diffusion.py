@@ -12,6 +12,7 @@ from roadtrip.augment import damage
 from roadtrip.diffusion import SPREAD, Sampler, coloured, denoised, denoising_loss, noisy, sample, scaled
 from roadtrip.film import Film
 from roadtrip.model import Denoising, _dct_of_blocks
+from roadtrip.oscillation import return_ratio
 from roadtrip.train import Run, find_device
 
 SAMPLER = Sampler(evaluations=3, refine=4)
@@ -190,6 +191,31 @@ def test_a_share_of_the_batch_is_replayed():
         made += known[:2].count(False)
         assert batch.anchor.shape == batch.f1.shape and all(any(torch.equal(a, f) for f in real) for a in batch.anchor)
     assert made
+
+
+@pytest.mark.parametrize(("of_film", "rises"), [("back and forth", False), ("ever brighter", True)])
+def test_carry_follows_how_soon_the_film_returns(of_film, rises, tmp_path):
+    levels = torch.tensor([0, 200]).repeat(20) if of_film == "back and forth" else torch.arange(40) * 6
+    film = toy_film(levels.view(40, 1, 1, 1).expand(40, 3, 16, 24).byte())
+    run = Run(recipe(replay=4, carry=0.3, carry_rate=0.1), film, 0, 0.2, find_device("cpu"), "float32")
+    for _ in range(12):
+        run.sample_batch()
+    assert (run.carry > 0.35) if rises else (run.carry < 0.25)
+    assert run.ema.sampler == run.model.sampler and run.ema.sampler.carry == run.carry
+    rt.save(tmp_path, run.ema)
+    assert rt.load(tmp_path).sampler.carry == run.carry
+    still = Run(recipe(replay=4, carry=0.3, carry_rate=0.0), film, 0, 0.2, find_device("cpu"), "float32")
+    for _ in range(12):
+        still.sample_batch()
+    assert still.carry == 0.3
+
+
+def test_the_return_ratio_of_clips():
+    steps = torch.tensor([[0.0, 0.1, 0.2, 0.3], [0.5, 0.6, 0.5, 0.6]])[:, :, None, None, None].expand(2, 4, 3, 8, 8)
+    assert math.isclose(return_ratio(steps[:1]).item(), 2, rel_tol=1e-5)
+    assert return_ratio(steps[1:]).item() < 1e-5
+    assert math.isclose(return_ratio(steps).item(), 1, rel_tol=1e-5)
+    assert return_ratio(steps[:, :1].expand(2, 5, 3, 8, 8)).item() == 0
 
 
 def test_the_anchor_is_of_the_clips_own_drive():
