@@ -35,8 +35,9 @@ def augment(clips: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor
         x, y = ((1 - kept) * (2 * at - 1) for at in middle)
         rows = [torch.stack([kept, 0 * x, x], dim=1), torch.stack([0 * y, kept, y], dim=1)]
         grid = F.affine_grid(torch.stack(rows, dim=1).to(clips.device), [len(clips), 3, *clips.shape[-2:]], False)
-        flat = F.grid_sample(clips.flatten(1, 2), grid, padding_mode="border", align_corners=False)
-        clips = flat.view_as(clips)
+        # bicubic: bilinear crops are softer than the film, and so are rollouts that learned from them
+        flat = F.grid_sample(clips.flatten(1, 2), grid, "bicubic", padding_mode="border", align_corners=False)
+        clips = flat.view_as(clips).clamp(0, 1)
     return clips
 
 
