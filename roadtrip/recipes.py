@@ -212,10 +212,11 @@ RECIPES: dict[str, Recipe] = {
             drive_noise=0.03,
             damage=0.25,
             replay=6,
-            replay_share=0.5,
+            replay_share=0.25,
             batch=16,
             ema=0.998,
             flip=0.0,
+            zoom=0.1,
         ),
     )
 }

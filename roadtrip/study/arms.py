@@ -37,9 +37,11 @@ _TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "v4-no-anchor": ("v4", {"anchor": False}),
     "v4-no-refine": ("v4", {"refine": 0}),
     "v4-no-flow": ("v4", {"output": "change"}),
-    "v4-no-carry": ("v4", {"carry": 0.0}),
+    "v4-no-carry": ("v4", {"carry": 0.0, "carry_rate": 0.0}),
+    "v4-no-zoom": ("v4", {"zoom": 0.0}),
     "v4-white": ("v4", {"slope": 0.0}),
     "v4-mirrored": ("v4", {"flip": 0.5}),
+    **{f"v4-evaluations-{n}": ("v4", {"evaluations": n}) for n in (1, 3, 6, 10)},
 }
 ARMS: dict[str, Recipe] = {
     arm: replace(RECIPES[recipe], name=arm, **changes) for arm, (recipe, changes) in _TABLE.items()
