@@ -25,7 +25,7 @@ from .atomic import remove_leftovers
 from .checkpoint import CONFIG, MODEL, STATE, load, load_state, save
 from .endless import endless_row, measure_endless, sentence
 from .errors import RoadtripError
-from .evaluation import HELD_OUT, HORIZON, evaluate
+from .evaluation import HELD_OUT, HORIZON, N_STARTS, evaluate
 from .export import rate_of, write
 from .film import Film
 from .hub import push_to_hub
@@ -113,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("--held-out", action="store_true", help="measure what the checkpoint held out (the default)")
     part.add_argument("--all", action="store_true", help="measure the whole film")
     sub.add_argument("--endless", type=int, metavar="FRAMES", help="measure rollouts of so many frames too, from 64 on")
+    sub.add_argument("--starts", type=int, default=N_STARTS, help="how many held-out starts these begin on")
+    sub.add_argument("--last", type=int, metavar="FRAMES", help="measure only so many at their end, from 64 on")
 
     sub = command(run_study, "Train and measure arms × seeds × films into one table; finished runs are kept.", device)
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="of the study; default: all")
@@ -249,8 +251,12 @@ def run_measure(args: argparse.Namespace) -> dict[str, Any]:
         _tell(f"On frames {args.horizon - oscillation.frames + 1}–{args.horizon} the rollout {oscillation.verdict}.")
     more: dict[str, Any] = {}
     if args.endless:
-        more["endless"] = endless_row(measure_endless(model, film, args.endless, held_out=_held_out(model)))
-        _tell(f"Driving on for {args.endless} frames: {sentence(more['endless'])}")
+        if args.starts < 1:
+            raise RoadtripError(f"--starts is {args.starts}; choose 1 or more.")
+        each = measure_endless(model, film, args.endless, args.starts, held_out=_held_out(model), last=args.last)
+        more["endless"] = endless_row(each)
+        seen = "" if args.last is None else f", of which the last {each[0].frames} are measured"
+        _tell(f"Driving on for {args.endless} frames{seen}: {sentence(more['endless'])}")
     return (
         measured.to_dict() | more | {"part": part, "gap": film.gap, "film": film.name, "fingerprint": film.fingerprint}
     )

@@ -232,19 +232,22 @@ def measure_endless(
     n_starts: int = N_STARTS,
     seeds: Sequence[int] = (0,),
     held_out: float = HELD_OUT,
+    last: int | None = None,
 ) -> list[Endless]:
-    """Lets a model drive `horizon` frames from evenly spaced held-out starts with each seed, and measures each rollout;
-    starts vary fastest. Raises RoadtripError, see `road` and `endless`."""
+    """Lets a model drive `horizon` frames from evenly spaced held-out starts with each seed, and measures the last so many
+    of each rollout (None: all); starts vary fastest. Raises RoadtripError, see `road` and `endless`."""
     truth, found = road(film, held_out), []
     clips = film.clips(evenly_spaced(film.starts(2, "held_out", held_out), n_starts), 2)
+    kept = horizon if last is None else max(0, min(last, horizon))
     for seed in seeds:
         # bytes at rest: 20,000 frames of 72×128 are 0.55 · 10⁹ of them
-        frames = torch.empty(len(clips), horizon, *clips.shape[2:], dtype=torch.uint8)
-        for t, frame in enumerate(islice(drive(model, clips[:, 0], clips[:, 1], seed), horizon)):
-            frames[:, t] = (frame * 255).round()
+        frames = torch.empty(len(clips), kept, *clips.shape[2:], dtype=torch.uint8)
+        for t, frame in enumerate(islice(drive(model, clips[:, 0], clips[:, 1], seed), horizon), kept - horizon):
+            if t >= 0:
+                frames[:, t] = (frame * 255).round()
         for y in frames:
-            seen = None
+            measured = endless(y, truth)
             with suppress(RoadtripError):
-                seen = perceptual_distance(y, film, held_out)
-            found.append(replace(endless(y, truth), perceptual=seen))
+                measured = replace(measured, perceptual=perceptual_distance(y, film, held_out))
+            found.append(measured)
     return found

@@ -18,9 +18,10 @@ from roadtrip import perceptual
 from roadtrip.endless import endless, endless_row, measure_endless, road, sentence
 from roadtrip.errors import RoadtripError
 from roadtrip.evaluation import film_windows, spread_over_skill
-from roadtrip.film import Film
+from roadtrip.film import Film, evenly_spaced
 from roadtrip.frames import as_float
 from roadtrip.model import NextFrame
+from roadtrip.train import Run
 from roadtrip.video_textures import video_textures
 
 FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "footage"
@@ -255,6 +256,20 @@ def test_a_model_is_measured_from_each_start_with_each_seed(film: Film):
     # a fresh network copies its last frame
     assert len(each) == 6 and all(e.frames == 70 and {w.verdict for w in e.windows} == {"frozen"} for e in each)
     assert [e.nn for e in each[:3]] == [e.nn for e in each[3:]] and len({e.nn for e in each}) == 3
+
+
+def test_only_the_end_of_a_rollout_may_be_measured(film: Film):
+    small = replace(film, frames=film.frames[:, :, :32].contiguous(), fingerprint="c" * 64)
+    recipe = replace(rt.RECIPES["v4"], width=8, replay=0, batch=2)
+    model = Run(recipe, small, 0, 0.2, torch.device("cpu"), "float32").model
+    truth = road(small)
+    clips = small.clips(evenly_spaced(small.starts(2, "held_out", 0.2), 1), 2)
+    frames = (rt.rollout(model, clips[:, 0], clips[:, 1], 100)[0] * 255).round().byte()
+    (measured,) = measure_endless(model, small, 100, 1, last=70)
+    assert replace(measured, perceptual=None) == endless(frames[30:], truth)
+    for last in (63, 0, -5):
+        with pytest.raises(RoadtripError, match="at least 64"):
+            measure_endless(model, small, 100, 1, last=last)
 
 
 class Sampler(NextFrame):
