@@ -56,7 +56,8 @@ class Findings:
             "sizes": lambda: self.listed(
                 [row for row in self.all if tuple(row["size"]) != SIZE and "endless" not in row]
             ),
-            "endless": self.endless,
+            "endless": lambda: self.endless([r for r in self.all if "endless" in r and r["steps"] > STEPS], CONTROLS),
+            "ablations": lambda: self.endless([r for r in self.all if "endless" in r and r["steps"] <= STEPS]),
             "again": self.again,
         }
 
@@ -138,18 +139,18 @@ class Findings:
         head = "pair against, films, R: difference, p, p (Holm), “oscillates”: difference of shares, p (Holm)"
         return _markdown(f"{head}, periodic checks: difference, p, p (Holm)", lines)
 
-    def endless(self) -> str:
-        """The runs that were let drive on, and below them what was measured alike and needs no network."""
+    def endless(self, rows: list[Row], controls: Path | None = None) -> str:
+        """Runs that were let drive on, and below them what was measured alike and needs no network."""
         lines = []
-        for row in [row for row in self.all if "endless" in row]:
+        for row in rows:
             name = " ".join([row["arm"], row["setting"]]).strip()
-            about = [row["film"], name, "{}×{}".format(*row["size"]), str(row["steps"]), f"{row['seconds'] / 60:.0f}"]
-            lines.append([*about, *_endless_cells(row["endless"])])
-        for control in json.loads(CONTROLS.read_text()):
-            lines.append([control["film"], control["model"], control["size"].replace("x", "×"), "–", "–"])
+            about = [row["film"], name, str(row["seed"]), "{}×{}".format(*row["size"]), str(row["steps"])]
+            lines.append([*about, f"{row['seconds'] / 60:.0f}", *_endless_cells(row["endless"])])
+        for control in json.loads(controls.read_text()) if controls else []:
+            lines.append([control["film"], control["model"], "–", control["size"].replace("x", "×"), "–", "–"])
             lines[-1] += _endless_cells(control["endless"])
-        head = "film, model, size, steps, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band), nn"
-        more = "nn at the end, diversity, perceptual, spread / skill, longest playback, loop"
+        head = "film, model, seed, size, steps, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band)"
+        more = "nn, nn at the end, diversity, perceptual, spread / skill, longest playback, loop"
         return _markdown(f"{head}, {more}", lines)
 
     def map(self) -> str:
