@@ -80,12 +80,11 @@ def lag_distances(frames: Tensor) -> list[float]:
     return [l1(frames[p:], frames[:-p]).mean().item() for p in LAGS]
 
 
-def return_ratios(clips: Tensor) -> Tensor:
-    """R = D(2) / D(1) of clips taken together, and the same of root mean squares, which a few large changes weigh more
-    in: float [B, T, 3, H, W] in [0, 1] with T ≥ 3 → [2]; 0 where nothing moves."""
-    once, twice = ((clips[:, p:] - clips[:, :-p]).abs() for p in (1, 2))
-    steps = [torch.stack([d.mean(), d.square().mean().sqrt()]) for d in (once, twice)]
-    return steps[1] / steps[0].clamp_min(EPS_STEP)
+def return_ratio(clips: Tensor) -> Tensor:
+    """R = D(2) / D(1) of clips taken together, float [B, T, 3, H, W] in [0, 1] with T ≥ 3 → a scalar; 0 where nothing
+    moves."""
+    once, twice = (l1(clips[:, p:], clips[:, :-p]).mean() for p in (1, 2))
+    return twice / once.clamp_min(EPS_STEP)
 
 
 def frame_distances(frames: Tensor, lag: int) -> list[float | None]:

@@ -32,7 +32,7 @@ from .frames import as_float, psnr
 from .losses import discriminator_loss, generator_loss, pingpong_loss, r1_penalty, reconstruction_loss
 from .model import Denoising, NextFrame
 from .optim import Muon, lr_share, optimizer_step, set_lr
-from .oscillation import return_ratios
+from .oscillation import return_ratio
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
 from .rollout import rollout, unroll
@@ -331,8 +331,7 @@ class Run:
             with torch.no_grad(), self._autocast():
                 made = unroll(self.model, real[:, 0], real[:, 1], begin, z=z, anchor=anchor)
             if self.recipe.carry_rate and self.carry is not None and begin > 2:
-                # of R alone N would end too low: it is of squares, and few of a film's changes are large
-                ahead = (return_ratios(clips[:n, 2 : 2 + begin]) - return_ratios(made)).clamp(-1, 1).mean().item()
+                ahead = (return_ratio(clips[:n, 2 : 2 + begin]) - return_ratio(made)).clamp(-1, 1).item()
                 self.carry = min(max(self.carry + self.recipe.carry_rate * ahead, 0.0), SPANS["carry"][1])
             seen = torch.cat([torch.cat([real, made], dim=1)[:, -2:], seen[n:]])
         f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
