@@ -85,6 +85,7 @@ def train(
     stop_at: int | None = None,
     seed: int = 0,
     held_out: float = HELD_OUT,
+    start: NextFrame | str | Path | None = None,
     resume: Progress | str | Path | None = None,
     unbroken: bool = False,
     device: str | torch.device | None = None,
@@ -101,6 +102,8 @@ def train(
         stop_at: the step to end after, of the `steps` that are planned; to repeat a run that was stopped early.
         seed: of weights, clips and augmentation, 0 … 2³¹ − 1.
         held_out: the share at the end of each drive that is never trained on, in [0, 0.9].
+        start: weights to begin from instead of random ones, a model or what checkpoint.load takes, as "v1": of a network
+            of the same shape, whatever it was trained on. None begins from nothing.
         resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now. With
             the steps it was planned for, a resumed run equals an unbroken one; beyond the end of its plan the step size
             rises again from where it was.
@@ -125,7 +128,13 @@ def train(
         raise RoadtripError(f"Seed {seed} is out of range; choose from 0 to {2**31 - 1}.")
     if not 0 <= held_out <= 0.9:
         raise RoadtripError(f"{held_out:g} can't be held out; choose a share from 0 to 0.9.")
-    run = Run(recipe, film, seed, held_out, find_device(device), dtype)
+    if start is not None and resume is not None:
+        raise RoadtripError("A run that goes on has its weights already; leave out either start or resume.")
+    begin = start if isinstance(start, NextFrame | None) else checkpoint.load(start)
+    run = Run(recipe, film, seed, held_out, find_device(device), dtype, begin)
+    if begin is not None:
+        origin = checkpoint.Start.of(begin, None if isinstance(start, NextFrame) else Path(str(start)).name)
+        run.model.provenance = run.ema.provenance = replace(run.model.provenance, start=origin)
     if resume is not None:
         run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)), unbroken)
         steps = run.planned if unbroken and steps is None else steps
@@ -160,7 +169,16 @@ class Batch(NamedTuple):
 class Run:
     """What one training holds: networks, optimisers, random states, and the film on its device."""
 
-    def __init__(self, recipe: Recipe, film: Film, seed: int, held_out: float, device: torch.device, dtype: str):
+    def __init__(
+        self,
+        recipe: Recipe,
+        film: Film,
+        seed: int,
+        held_out: float,
+        device: torch.device,
+        dtype: str,
+        start: NextFrame | None = None,
+    ):
         self.recipe, self.seed, self.held_out, self.device = recipe, seed, held_out, device
         if dtype not in ("auto", "float32", "bfloat16"):
             raise RoadtripError(f"There is no dtype {dtype!r}; choose auto, float32 or bfloat16.")
@@ -191,6 +209,8 @@ class Run:
                 film.size,
             )
             discriminator = PatchDiscriminator(recipe.disc_frames, recipe.disc_width, recipe.spectral)
+        if start is not None:
+            _begin_from(model, start, recipe, held_out)
         self.model: NextFrame = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator: PatchDiscriminator = discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.mean_frame.copy_(mean_frame(film, self.starts, recipe.clip))
@@ -429,6 +449,7 @@ class Run:
         names = "planned", "origin", "first_share", "first_step", "spent", "command", "carry"
         facts |= {k: getattr(self, k) for k in names}
         facts |= {k: getattr(self.model.provenance, k) for k in ("steps", "resumed_at")}
+        facts["start"] = self.model.provenance.start and asdict(self.model.provenance.start)
         return {k: v.detach().clone() for k, v in tensors.items()}, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any], unbroken: bool = False) -> None:
@@ -461,7 +482,9 @@ class Run:
             if not all(type(x) in (int, float) and 0 <= x <= most for x, most in known_ends):
                 raise ValueError
             resumed_at = [*facts["resumed_at"], *([] if unbroken else [(step, facts["steps"])])]
-            known = replace(self.model.provenance, step=step, resumed_at=tuple(resumed_at))
+            start = facts.get("start")
+            start = None if start is None else checkpoint.Start(**start)
+            known = replace(self.model.provenance, step=step, resumed_at=tuple(resumed_at), start=start)
             self.random.set_state(tensors["random"])
         except (KeyError, TypeError, ValueError, RuntimeError):
             raise RoadtripError("The saved training is damaged; start it again.") from None
@@ -488,6 +511,25 @@ class Run:
 
     def _optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
         return [*zip(("optimiser", "muon"), self.optimisers), ("disc-optimiser", self.disc_optimiser)]
+
+
+def _begin_from(model: NextFrame, start: NextFrame, recipe: Recipe, held_out: float) -> None:
+    """Copies the weights of `start` into `model`, but not the mean frame of its film."""
+    known = start.provenance
+    if known and known.held_out < held_out:
+        raise RoadtripError(
+            f"The weights to begin from were trained with {known.held_out:g} of each drive held out; hold out no more "
+            f"than that, or what is measured was seen."
+        )
+    weights = {k: v for k, v in start.state_dict().items() if k != "mean_frame"}
+    wanted = {k: v.shape for k, v in model.state_dict().items() if k != "mean_frame"}
+    if {k: v.shape for k, v in weights.items()} != wanted:
+        shape = ", ".join(f"{k} {v}" for k, v in start.architecture.items() if k not in ("size", "sampler"))
+        raise RoadtripError(
+            f"The weights to begin from are of another network ({shape}) than the recipe {recipe.name}; begin from "
+            f"others, or from nothing."
+        )
+    model.load_state_dict(weights, strict=False)
 
 
 def _with_noise(frame: Tensor, feedback_noise: Tensor, noise: Tensor) -> Tensor:

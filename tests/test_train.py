@@ -345,6 +345,49 @@ def test_a_run_resumed_before_its_decay_equals_one_planned_so(film):
                                                         *map(torch.clone, run.ema.state_dict().values())])  # fmt: skip
 
 
+def test_a_warm_start_begins_from_the_weights_it_is_given(film, tmp_path):
+    one = finish(small("v1"), film, steps=4)
+    rt.save(tmp_path / "one", one)
+    other = film.with_gap(2)
+    first = rt.train(replace(small("v2"), lr=1e-7), other, steps=1, start=tmp_path / "one", preview_every=1e9)
+    model = next(first).model
+    assert torch.equal(model.encoder.stem.bias.round(decimals=4), one.model.encoder.stem.bias.round(decimals=4))
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(model.parameters(), finish(small("v2"), other, steps=1).model.parameters())
+    )
+    known = model.provenance
+    assert known.start.name == "one" and known.start.drive_ids == film.drive_ids
+    assert one.model.provenance.start is None
+    # what the first weights saw, the second have seen
+    elsewhere = replace(known, film=replace(known.film, drive_ids=("ab" * 32,)))
+    assert elsewhere.trained_on(film) and not replace(elsewhere, start=None).trained_on(film)
+
+
+def test_a_warm_start_is_stopped_and_gone_on_with(film, tmp_path):
+    start = finish(small("v1"), film, steps=2).model
+    stopped = next(rt.train(small("v1"), film, steps=4, stop_at=2, start=start, preview_every=1e9))
+    assert stopped.step == 2
+    rt.save(tmp_path, stopped, resumable=True)
+    again = finish(small("v1"), film, steps=4, resume=tmp_path)
+    assert same(weights(again), weights(finish(small("v1"), film, steps=4, start=start)))
+    assert again.model.provenance.start == stopped.model.provenance.start is not None
+
+
+def test_a_warm_start_refuses_another_network_and_film_that_was_seen(film):
+    start = finish(small("v1"), film, steps=1, held_out=0.1).model
+    for recipe, how, says in (
+        (small("v1", width=16), {"held_out": 0.1}, "another network .*width 8"),
+        (small("lstm"), {"held_out": 0.1}, "another network .*bottleneck conv"),
+        (small("v1"), {}, "hold out no more"),
+        (small("v1"), {"resume": "runs"}, "leave out either"),
+        ("v1", {"start": "lstm"}, "another network .*bottleneck lstm"),
+        ("v1", {"start": "nowhere"}, "no checkpoint"),
+    ):
+        with pytest.raises(rt.RoadtripError, match=says):
+            rt.train(recipe, film, **({"steps": 1, "start": start} | how))
+
+
 @pytest.mark.parametrize("how, says", [
     ({}, "how long"), ({"steps": 3, "seconds": 3}, "how long"), ({"steps": 0}, "at least one"),
     ({"seconds": -1}, "more than zero"), ({"steps": 1, "seed": -1}, "Seed"), ({"steps": 1, "held_out": 1.0}, "held out"),
