@@ -10,11 +10,11 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,10 @@ from .optim import Muon, lr_share, optimizer_step, set_lr
 from .oscillation import return_ratio
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
-from .rollout import rollout, unroll
+from .rollout import drive, frames_in_turn, unroll
 from .sources import open_film
 
+T = TypeVar("T")
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16
 N_EVAL_CLIPS = 4  # held-out clips whose errors are followed while training
@@ -91,6 +92,7 @@ def train(
     device: str | torch.device | None = None,
     dtype: str = "auto",
     preview_every: float = 3.0,
+    slices: bool = False,
 ) -> Iterator[Progress]:
     """Trains; yields a Progress after every step or each 0.5 s, whichever is later, and after the last.
 
@@ -112,6 +114,8 @@ def train(
         device: see find_device.
         dtype: of convolutions: "float32", "bfloat16", or "auto" for what is faster on the device.
         preview_every: seconds between previews; they take at most a twentieth of the time.
+        slices: yield None, too, wherever a step or a preview can be interrupted, so that others may compute in between.
+            Closing there takes back what was begun of a step.
 
     Closing the generator stops at once and leaves the last Progress usable. Raises RoadtripError at once for bad
     arguments, and later, with the weights of the last good step in place, for a loss that is no longer a number.
@@ -142,7 +146,11 @@ def train(
             raise RoadtripError(
                 f"This run has {run.step_count} steps already; to go on, ask for more than that in all."
             )
-    return _iterate(run, seconds, steps, stop_at, preview_every)
+    stream = _iterate(run, seconds, steps, stop_at, preview_every, slices)
+    return cast(Iterator[Progress], stream)
+
+
+Slices = Generator[None, None, T]  # a computation that yields wherever it can be interrupted
 
 
 class Batch(NamedTuple):
@@ -245,12 +253,25 @@ class Run:
 
     def step(self, steps: int | None) -> dict[str, Tensor]:
         """One training step of a run of `steps` in all; the losses, still on the device."""
+        return finish(self.step_in_slices(steps))
+
+    def step_in_slices(self, steps: int | None) -> Slices[dict[str, Tensor]]:
+        """`step`, which can be closed wherever it yields: then it was none."""
         self._plan(steps)
-        share = self._lr_share(self.step_count)
+        share, before = self._lr_share(self.step_count), (self.random.get_state(), self.carry)
         for _, optimiser in self._optimisers():
             set_lr(optimiser, optimiser.defaults["lr"] * share)
         r1_due = bool(self.recipe.r1_weight) and self.step_count % self.recipe.r1_interval == 0
-        losses = self.train_step(r1_due, *self.sample_batch())
+        try:
+            batch = yield from self._sample_in_slices()
+            if isinstance(self.train_step, CudaGraphed):
+                losses = self.train_step(r1_due, *batch)
+            else:
+                losses = yield from self._train_in_slices(r1_due, batch)
+        except GeneratorExit:
+            self.random.set_state(before[0])
+            self.carry = before[1]
+            raise
         rate = 1 - min(self.recipe.ema, (1 + self.step_count) / (10 + self.step_count))  # a young average is short
         with torch.no_grad():  # or every average would keep the graph of all before it
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
@@ -258,6 +279,9 @@ class Run:
         return {name: loss.detach().clone() for name, loss in losses.items()}
 
     def sample_batch(self) -> Batch:
+        return finish(self._sample_in_slices())
+
+    def _sample_in_slices(self) -> Slices[Batch]:
         recipe, random = self.recipe, self.random
         picked = self.starts[torch.randint(len(self.starts), (recipe.batch,), generator=random)]
         clips, anchor = self.film.clips(picked, recipe.clip), None
@@ -266,7 +290,7 @@ class Run:
         clips = augment(clips.to(torch.float32) / 255, recipe, random)
         if recipe.anchor:
             clips, anchor = clips[:, :-1], clips[:, -1].contiguous(memory_format=torch.channels_last)
-        clips, f1, f2 = self._replayed(clips, anchor)
+        clips, f1, f2 = yield from self._replayed(clips, anchor)
         noise = feedback_noise = order = z = None
         if recipe.damage:
             f1, f2 = damage(torch.stack([f1, f2], dim=1), recipe.damage, random).unbind(dim=1)
@@ -281,13 +305,19 @@ class Run:
         return Batch(clips, f1, f2, noise, feedback_noise, order, z, anchor)
 
     def _train_step(self, r1_due: bool, *tensors: Any) -> dict[str, Tensor]:
-        recipe, batch = self.recipe, Batch(*tensors)
+        return finish(self._train_in_slices(r1_due, Batch(*tensors)))
+
+    def _train_in_slices(self, r1_due: bool, batch: Batch) -> Slices[dict[str, Tensor]]:
+        """`_train_step`, which yields only before anything changes."""
+        recipe = self.recipe
+        yield
         real = batch.clips[:, 2:]  # f3, f4, …
         network = Denoising(self.model) if recipe.sampler else self.model
         with self._autocast():  # g3, g4, …
             fake = unroll(
                 network, batch.f1, batch.f2, recipe.unroll, self._feedback(batch), batch.noise, batch.z, batch.anchor
             )
+        yield  # the last time: from here on weights change
         fake, moved = fake[:, :, :3], fake[:, :, -3:]  # the same but where frames are drawn
         losses = {"l1": reconstruction_loss(moved, real)}
         total = recipe.l1_weight * losses["l1"]
@@ -336,24 +366,28 @@ class Run:
         drawn = torch.rand(len(starts), generator=self.random, dtype=torch.float64)
         return self.starts[first + (drawn * (end - first)).long()]
 
-    def _replayed(self, clips: Tensor, anchor: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _replayed(self, clips: Tensor, anchor: Tensor | None) -> Slices[tuple[Tensor, Tensor, Tensor]]:
         """(clips [B, 2 + U, 3, H, W] that begin with f1 and f2, f1, f2). With replay they begin up to so many frames
         later, and in a share of them f1 and f2 are what the model made of the frames before (the train window's recipe)."""
         begin = self.recipe.replay and int(torch.randint(self.recipe.replay + 1, (), generator=self.random))
         seen, n = clips[:, begin : begin + 2], round(self.recipe.replay_share * len(clips))
         if begin and n:
-            real, shape = clips[:n, :2], self.model.latent_shape(*self.film.size)
-            z = None
+            made, shape = list(clips[:n, :2].unbind(dim=1)), self.model.latent_shape(*self.film.size)
+            drawn: Iterator[Tensor | None] = repeat(None)
             if shape:
-                drawn = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
-                z = self._on_device(torch.stack(list(drawn), dim=1))
+                z = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
+                drawn = iter([self._on_device(one) for one in z])
             anchor = None if anchor is None else anchor[:n]
-            with torch.no_grad(), self._autocast():
-                made = unroll(self.model, real[:, 0], real[:, 1], begin, z=z, anchor=anchor)
+            frames = frames_in_turn(self.model, made[0], made[1], drawn, anchor=anchor)
+            for _ in range(begin):
+                with torch.no_grad(), self._autocast():
+                    made.append(next(frames))
+                yield
             if self.recipe.carry_rate and self.carry is not None and begin > 2:
-                ahead = (return_ratio(clips[:n, 2 : 2 + begin]) - return_ratio(made)).clamp(-1, 1).item()
+                returns = return_ratio(clips[:n, 2 : 2 + begin]) - return_ratio(torch.stack(made[2:], dim=1))
+                ahead = returns.clamp(-1, 1).item()
                 self.carry = min(max(self.carry + self.recipe.carry_rate * ahead, 0.0), SPANS["carry"][1])
-            seen = torch.cat([torch.cat([real, made], dim=1)[:, -2:], seen[n:]])
+            seen = torch.cat([torch.stack(made[-2:], dim=1), seen[n:]])
         f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
         return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
 
@@ -425,11 +459,15 @@ class Run:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
-    def preview(self) -> tuple[Tensor, dict[str, list[float]] | None]:
+    def preview_in_slices(self) -> Slices[tuple[Tensor, dict[str, list[float]] | None]]:
         """Progress.preview and Progress.psnr, in one batch of rollouts."""
         starts = self.eval_starts if len(self.eval_starts) else torch.tensor([self.preview_start])
         clips = self.film.clips(starts, 2)
-        frames = rollout(self.model, clips[:, 0], clips[:, 1], PREVIEW_FRAMES).cpu()
+        made = []
+        for frame in islice(drive(self.model, clips[:, 0], clips[:, 1]), PREVIEW_FRAMES):
+            made.append(frame.cpu())
+            yield
+        frames = torch.stack(made, dim=1)
         preview = frames[starts.tolist().index(self.preview_start)]
         if not len(self.eval_starts):
             return preview, None
@@ -536,16 +574,25 @@ def _with_noise(frame: Tensor, feedback_noise: Tensor, noise: Tensor) -> Tensor:
     return (frame + noise[:, :, None, None] * feedback_noise).clamp(0, 1)
 
 
+def finish(parts: Slices[T]) -> T:
+    """What a computation in slices returns, without a pause."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as done:
+            return done.value
+
+
 def _iterate(
-    run: Run, seconds: float | None, steps: int | None, stop_at: int | None, preview_every: float
-) -> Iterator[Progress]:
+    run: Run, seconds: float | None, steps: int | None, stop_at: int | None, preview_every: float, slices: bool
+) -> Iterator[Progress | None]:
     reported, previewed = time.perf_counter(), -math.inf
     began, first = reported - run.spent, run.first_step
     pace: tuple[int, float] | None = None  # (step, time) after the first step, which is slower than the rest
     sums: list[dict[str, Tensor]] = []
     preview_cost = 0.0
     while steps is None or run.step_count < (stop_at or steps):
-        sums.append(run.step(steps))
+        sums.append((yield from run.step_in_slices(steps)) if slices else run.step(steps))
         now = time.perf_counter()
         pace = pace or (run.step_count, now)
         if steps is None and seconds is not None and now - began >= 0.9 * run.recipe.plateau * seconds:
@@ -563,7 +610,8 @@ def _iterate(
             )
         preview = errors = None
         if last or now - previewed >= max(preview_every, 20 * preview_cost):
-            preview, errors = run.preview()
+            parts = run.preview_in_slices()
+            preview, errors = (yield from parts) if slices else finish(parts)
             previewed = time.perf_counter()
             preview_cost = previewed - now
         losses = {k: torch.stack([s[k] for s in sums]).mean().item() for k in sums[0]}

@@ -4,7 +4,7 @@ import random
 import sys
 import threading
 from dataclasses import fields, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -269,12 +269,36 @@ def test_closing_stops_cleanly(film):
     assert rt.rollout(p.model, clip[:, 0], clip[:, 1], 4).shape == (1, 4, 3, 32, 56)
 
 
+@pytest.mark.parametrize("name", ["v3-pair", "v4"])
+def test_a_step_cut_short_is_none(name, film):
+    """Wherever a step is interrupted, what goes on from there equals a run that was not."""
+    recipe = small(name, replay=2)
+    cut, whole = (Run(recipe, film, 0, 0.2, torch.device("cpu"), "float32") for _ in range(2))
+    interrupted = 0
+    for step in range(1, 4):
+        whole.step(3)
+        for slices in range(1, 9):
+            parts = cut.step_in_slices(3)
+            if len(list(islice(parts, slices))) < slices:
+                break  # that was all of it
+            parts.close()
+            interrupted += 1
+        assert cut.step_count == whole.step_count == step
+    assert interrupted > 6
+    assert all(torch.equal(a, b) for a, b in zip(cut.state()[0].values(), whole.state()[0].values(), strict=True))
+
+
 def test_a_loss_that_is_no_number_stops_with_the_good_weights_kept(film):
     stream = rt.train(small("v1"), film, steps=1000, preview_every=1e9)
     p = next(stream)
     good = weights(p)
-    draw = p.run.sample_batch
-    p.run.sample_batch = lambda: draw()._replace(f2=torch.full_like(draw().f2, float("nan")))
+    draw = p.run._sample_in_slices
+
+    def damaged():
+        batch = yield from draw()
+        return batch._replace(f2=torch.full_like(batch.f2, float("nan")))
+
+    p.run._sample_in_slices = damaged
     with pytest.raises(rt.RoadtripError, match="no longer a number"):
         list(stream)
     assert same(good[: len(good) // 2], weights(p)[: len(good) // 2])

@@ -64,7 +64,7 @@ def build() -> gr.Blocks:
 
         def arrive(session: Session, key: str | None, request: gr.Request) -> list[Any]:
             """The visitor's own session, and menus and fields as the link asks for them."""
-            session, key = restore_session(session, key)
+            session, key = restore_session(session, key, request.session_hash if request else None)
             asked = dict(request.query_params) if request else {}
             opens_on = asked.get("tab", next(iter(tabs)))
             return [session, key, *(from_link(f, session, asked if name == opens_on else {}) for name, f in address)]

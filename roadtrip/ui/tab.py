@@ -5,7 +5,6 @@ Independent of what the tab shows.
 
 import html
 import logging
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +13,14 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
+from .budget import VIEWS
 from .library import ROAD, ROADS, opening_model, shipped_names
 from .session import Session
 
 Event = dict[str, Any]  # what gradio listens with: fn, inputs, outputs, and how it is queued
 QUIET: Event = {"api_visibility": "private", "show_progress": "hidden"}
-VIEW: Event = {"concurrency_id": "view", "concurrency_limit": 2, "show_progress": "hidden"}  # beside a training
+# beside a training; most of them only wait for their turn
+VIEW: Event = {"concurrency_id": "view", "concurrency_limit": VIEWS, "show_progress": "hidden"}
 
 
 class Field(NamedTuple):
@@ -91,13 +92,6 @@ def user_errors() -> Iterator[None]:
 def ui_error(sentence: str) -> gr.Error:
     """A sentence as a gr.Error, which is shown as HTML; the sentence may hold the name of an uploaded file."""
     return gr.Error(html.escape(sentence, quote=False), print_exception=False)
-
-
-def number(value: float | None, what: str) -> float:
-    """The number in a field; raises RoadtripError where the field is empty."""
-    if value is None or not math.isfinite(value):
-        raise RoadtripError(f"A field is empty: fill in {what}.")
-    return float(value)
 
 
 def escape_markdown(text: str) -> str:
