@@ -284,7 +284,7 @@ def test_a_step_cut_short_is_none(name, film):
             parts.close()
             interrupted += 1
         assert cut.step_count == whole.step_count == step
-    assert interrupted > 6
+    assert interrupted > 4
     assert all(torch.equal(a, b) for a, b in zip(cut.state()[0].values(), whole.state()[0].values(), strict=True))
 
 

@@ -47,6 +47,7 @@ BURST = 1.0
 PATIENCE = 0.25  # seconds from one moment at which a training can be stopped to the next, as gradio sees it
 TRAININGS, VIEWS, DRIVES = 2, 24, 2  # requests of a kind that are in progress at a time; the others queue
 MAX_WAITING, MAX_QUEUE = 6, 200  # requests that wait, of one visitor and of all
+MAX_STATES = 128  # visitors whose page gradio remembers
 THREADS = 64  # that gradio answers with; most only wait for their turn
 
 

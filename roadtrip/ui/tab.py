@@ -23,6 +23,9 @@ QUIET: Event = {"api_visibility": "private", "show_progress": "hidden"}
 VIEW: Event = {"concurrency_id": "view", "concurrency_limit": VIEWS, "show_progress": "hidden"}
 
 
+OUR_FAULT = "Something went wrong on our side; try again, or with other settings."
+
+
 class Field(NamedTuple):
     """A value that stands in the address, under its name.
 
@@ -86,7 +89,7 @@ def user_errors() -> Iterator[None]:
         raise ui_error(str(error)) from None
     except Exception:
         logging.getLogger("roadtrip").exception("unexpected")
-        raise ui_error("Something went wrong on our side; try again, or with other settings.") from None
+        raise ui_error(OUR_FAULT) from None
 
 
 def ui_error(sentence: str) -> gr.Error:
