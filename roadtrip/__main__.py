@@ -97,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--save-every", type=float, default=30.0, metavar="SECONDS", help="save the unfinished run so often"
     )
+    begin = "weights to begin from instead of random ones: a name that ships (v1), a folder, or user/name on the Hub"
+    sub.add_argument("--start", help=begin)
     sub.add_argument("--resumable", action="store_true", help="save what --resume needs when it is finished, too")
     sub.add_argument("--resume", help="checkpoint folder of a resumable run to go on from")
 
@@ -158,6 +160,7 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
         _check_out(Path(args.out) / part)
     find_device(args.device)
     command = {k: getattr(args, k) for k in ("steps", "seconds", "resume")}
+    command |= {"start": args.start} if args.start else {}
     unbroken = _is_unfinished(args, command)
     seconds = 60.0 if args.seconds is None and args.steps is None else args.seconds
     film = _film(args)
@@ -169,6 +172,7 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
             steps=args.steps,
             seed=args.seed,
             held_out=args.held_out_fraction,
+            start=None if unbroken else args.start,
             resume=args.out if unbroken else args.resume,
             unbroken=unbroken,
             device=args.device,
@@ -209,7 +213,7 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
     _tell(f"Trained {p.recipe.name} for {p.step} steps with seed {p.seed}; the checkpoint is in {args.out}.")
     facts = p.model.provenance.to_dict()
     return {"out": args.out, "step": p.step, "losses": p.losses, "steps_per_second": p.steps_per_second} | {
-        k: facts[k] for k in ("recipe", "seed", "film", "held_out", "dtype", "device", "versions")
+        k: facts[k] for k in ("recipe", "seed", "film", "held_out", "dtype", "device", "versions", "start")
     }
 
 

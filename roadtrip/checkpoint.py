@@ -6,6 +6,7 @@ Independent of how the weights were trained: what is known of that is a Provenan
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -104,6 +105,40 @@ class TrainedFilm:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The weights that a training began from: what they were called, their sha256 (see `digest`), and the drive_ids of
+    film that they had seen. Raises RoadtripError as TrainedFilm does."""
+
+    name: str
+    digest: str
+    drive_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _text(self.name, "start.name")
+        _digest(self.digest, "start.digest")
+        for drive_id in _list(self.drive_ids, "start.drive_ids"):
+            _digest(drive_id, "start.drive_ids")
+        object.__setattr__(self, "drive_ids", tuple(self.drive_ids))
+
+    @classmethod
+    def of(cls, model: NextFrame, name: str | None = None) -> Start:
+        """name: None is that of the recipe they were trained by."""
+        known: Provenance | None = model.provenance
+        name = name or (f"{known.recipe.name}, seed {known.seed}, {known.step} steps" if known else "weights")
+        seen = known.film.drive_ids + (known.start.drive_ids if known.start else ()) if known else ()
+        return cls(_clean(name), digest(model), tuple(dict.fromkeys(seen)))
+
+
+def digest(model: NextFrame) -> str:
+    """A sha256 of the weights, in hexadecimal: the same for the same bits, wherever they lie."""
+    found = hashlib.sha256()
+    for name, value in _plain(model.state_dict()).items():
+        found.update(f"{name} {value.dtype} {[*value.shape]}".encode())
+        found.update(value.numpy().tobytes())
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where weights come from. Raises RoadtripError on a value of another type or out of its range: it may be read from
     a stranger's file, and its values end up in file names, scripts and pages.
@@ -112,7 +147,7 @@ class Provenance:
     augmentation. step: training steps taken. steps: planned, at least `step`; None where training stopped before its
     seconds had become steps. held_out: the share of each drive that was not trained on, 0 … 0.9. dtype, device: of the
     convolutions and their device's type. versions: see `versions()`. resumed_at: (step, planned steps) wherever
-    training was stopped and gone on with later.
+    training was stopped and gone on with later. start: the weights it began from; None for random ones.
     """
 
     recipe: Recipe
@@ -125,6 +160,7 @@ class Provenance:
     device: str = "cpu"
     versions: dict[str, str] = field(default_factory=dict)
     resumed_at: tuple[tuple[int, int | None], ...] = ()
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.recipe, Recipe), "recipe", "a recipe")
@@ -147,12 +183,15 @@ class Provenance:
             for n in stop if stop[1] is not None else stop[:1]:
                 _count(n, "resumed_at")
         object.__setattr__(self, "resumed_at", tuple(map(tuple, self.resumed_at)))
+        _require(isinstance(self.start, Start | None), "start", "the weights it began from, or null")
 
     def seen(self, film: Film) -> tuple[Sequence[str], float]:
-        """What Film.unseen_starts takes: ids of the drives that were trained on, and the share held out of each. Older
+        """What Film.unseen_starts takes: ids of the drives that these weights or those they began from were trained on,
+        and the share held out of each. Older
         weights do not say which drives; where the fingerprint is this film's, they are its own."""
         same = self.film.fingerprint == film.fingerprint
-        return self.film.drive_ids or (film.drive_ids if same else ()), self.held_out
+        own = self.film.drive_ids or (film.drive_ids if same else ())
+        return own + (self.start.drive_ids if self.start else ()), self.held_out
 
     def trained_on(self, film: Film) -> bool:
         """Whether a drive of this film was trained on, in whatever size and at whatever gap."""
@@ -174,7 +213,9 @@ class Provenance:
             else:
                 small = isinstance(value, (int, float)) and abs(value) <= MAX_COUNT
                 _require(small, f"recipe.{name}", "a number, or text")
-        return cls(**values | {"film": TrainedFilm(**film), "recipe": Recipe.from_dict(recipe)})
+        start = values.get("start")
+        start = None if start is None else Start(**_known(start, Start, "provenance's start"))
+        return cls(**values | {"film": TrainedFilm(**film), "recipe": Recipe.from_dict(recipe), "start": start})
 
 
 def _known(values: Any, cls: Any, name: str) -> dict[str, Any]:

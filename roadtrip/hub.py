@@ -186,6 +186,8 @@ def _training(known: Provenance) -> list[str]:
         "arithmetic": f"{known.dtype} on {known.device}",
         "versions": _code(", ".join(f"{k} {v}" for k, v in known.versions.items())),
     }
+    if known.start:
+        facts["began from"] = f"{_code(known.start.name)}, sha256 {known.start.digest[:16]}…"
     if known.resumed_at:
         facts["gone on with"] = ", ".join(f"at step {step}" for step, _ in known.resumed_at)
     return ["| | |", "|---|---|", *(f"| {k} | {v.replace('|', '&#124;')} |" for k, v in facts.items())]

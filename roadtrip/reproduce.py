@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import scenery
 from .atomic import whole_file
-from .checkpoint import CONFIG, MODEL, Provenance, save
+from .checkpoint import CONFIG, MODEL, Provenance, digest, load, save, shipped_names
 from .errors import RoadtripError
 from .model import NextFrame
 
@@ -29,7 +29,7 @@ for note in run["notes"]:
 film = rt.open_film(run["film"], size=run["size"], gap=run["gap"])
 if film.fingerprint != run["fingerprint"]:
     print("This is not the film that it was trained on, or it was read in another way.")
-how = {{name: run[name] for name in ("steps", "stop_at", "seed", "held_out", "dtype", "device")}}
+how = {{name: run[name] for name in ("steps", "stop_at", "seed", "held_out", "start", "dtype", "device")}}
 for p in rt.train(rt.Recipe.from_dict(run["recipe"]), film, **how):
     print(p.step, p.losses)
 rt.save("run", p)
@@ -50,6 +50,11 @@ def script(known: Provenance, size: Sequence[int]) -> str:
             f"This run was stopped and gone on with at step {stops}, and its step size was planned anew there. That is "
             "not repeated: trained in one go, as here, the weights will be others."
         )
+    start = known.start and (
+        known.start.name
+        if known.start.name in shipped_names() and digest(load(known.start.name)) == known.start.digest
+        else "PUT THE FOLDER OF THE WEIGHTS THAT IT BEGAN FROM HERE"
+    )
     run = {
         "film": film.name if rendered else "PUT THE PATH OF YOUR FILM HERE",
         "size": list(size),
@@ -60,6 +65,7 @@ def script(known: Provenance, size: Sequence[int]) -> str:
         "stop_at": known.step,
         "seed": known.seed,
         "held_out": known.held_out,
+        "start": start,
         "dtype": known.dtype,
         "device": known.device,
         "versions": dict(known.versions),

@@ -43,11 +43,11 @@ def unroll(
     Returns: float [B, steps, 3, H, W] in [0, 1], differentiable through every step.
     """
     drawn = repeat(None) if z is None else z.unbind(dim=1)
-    frames = _drive(model, f1, f2, drawn, feedback, noise, anchor)
+    frames = frames_in_turn(model, f1, f2, drawn, feedback, noise, anchor)
     return torch.stack(list(islice(frames, steps)), dim=1)
 
 
-def _drive(
+def frames_in_turn(
     model: NextFrame | Denoising | _GraphedModel,
     f1: Tensor,
     f2: Tensor,
@@ -56,6 +56,7 @@ def _drive(
     noise: Tensor | None = None,
     anchor: Tensor | None = None,
 ) -> Iterator[Tensor]:
+    """The frames of `unroll` one by one, float [B, 3, H, W], for as long as random inputs are drawn."""
     state, frame = model.observe(f1, noise, anchor), f2
     for z in drawn:
         g, state = model.step(frame, state, noise, z)
@@ -91,7 +92,7 @@ def drive(model: NextFrame, f1: Tensor, f2: Tensor, seed: int = 0, temperature: 
         drawn = (z.to(device) for z in latents((len(f1), *shape), carry, generator, temperature))
     f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (f1, f2))
     driver = _GraphedModel(model) if device.type == "cuda" else model
-    for g in _drive(driver, f1, f2, drawn):
+    for g in frames_in_turn(driver, f1, f2, drawn):
         yield g.clamp(0, 1)
 
 

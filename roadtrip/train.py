@@ -10,11 +10,11 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,10 @@ from .optim import Muon, lr_share, optimizer_step, set_lr
 from .oscillation import return_ratio
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
-from .rollout import rollout, unroll
+from .rollout import drive, frames_in_turn, unroll
 from .sources import open_film
 
+T = TypeVar("T")
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16
 N_EVAL_CLIPS = 4  # held-out clips whose errors are followed while training
@@ -85,11 +86,13 @@ def train(
     stop_at: int | None = None,
     seed: int = 0,
     held_out: float = HELD_OUT,
+    start: NextFrame | str | Path | None = None,
     resume: Progress | str | Path | None = None,
     unbroken: bool = False,
     device: str | torch.device | None = None,
     dtype: str = "auto",
     preview_every: float = 3.0,
+    slices: bool = False,
 ) -> Iterator[Progress]:
     """Trains; yields a Progress after every step or each 0.5 s, whichever is later, and after the last.
 
@@ -101,6 +104,8 @@ def train(
         stop_at: the step to end after, of the `steps` that are planned; to repeat a run that was stopped early.
         seed: of weights, clips and augmentation, 0 … 2³¹ − 1.
         held_out: the share at the end of each drive that is never trained on, in [0, 0.9].
+        start: weights to begin from instead of random ones, a model or what checkpoint.load takes, as "v1": of a network
+            of the same shape, whatever it was trained on. None begins from nothing.
         resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now. With
             the steps it was planned for, a resumed run equals an unbroken one; beyond the end of its plan the step size
             rises again from where it was.
@@ -109,6 +114,8 @@ def train(
         device: see find_device.
         dtype: of convolutions: "float32", "bfloat16", or "auto" for what is faster on the device.
         preview_every: seconds between previews; they take at most a twentieth of the time.
+        slices: yield None, too, wherever a step or a preview can be interrupted, so that others may compute in between.
+            Closing there takes back what was begun of a step.
 
     Closing the generator stops at once and leaves the last Progress usable. Raises RoadtripError at once for bad
     arguments, and later, with the weights of the last good step in place, for a loss that is no longer a number.
@@ -125,7 +132,13 @@ def train(
         raise RoadtripError(f"Seed {seed} is out of range; choose from 0 to {2**31 - 1}.")
     if not 0 <= held_out <= 0.9:
         raise RoadtripError(f"{held_out:g} can't be held out; choose a share from 0 to 0.9.")
-    run = Run(recipe, film, seed, held_out, find_device(device), dtype)
+    if start is not None and resume is not None:
+        raise RoadtripError("A run that goes on has its weights already; leave out either start or resume.")
+    begin = start if isinstance(start, NextFrame | None) else checkpoint.load(start)
+    run = Run(recipe, film, seed, held_out, find_device(device), dtype, begin)
+    if begin is not None:
+        origin = checkpoint.Start.of(begin, None if isinstance(start, NextFrame) else Path(str(start)).name)
+        run.model.provenance = run.ema.provenance = replace(run.model.provenance, start=origin)
     if resume is not None:
         run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)), unbroken)
         steps = run.planned if unbroken and steps is None else steps
@@ -133,7 +146,11 @@ def train(
             raise RoadtripError(
                 f"This run has {run.step_count} steps already; to go on, ask for more than that in all."
             )
-    return _iterate(run, seconds, steps, stop_at, preview_every)
+    stream = _iterate(run, seconds, steps, stop_at, preview_every, slices)
+    return cast(Iterator[Progress], stream)
+
+
+Slices = Generator[None, None, T]  # a computation that yields wherever it can be interrupted
 
 
 class Batch(NamedTuple):
@@ -160,7 +177,16 @@ class Batch(NamedTuple):
 class Run:
     """What one training holds: networks, optimisers, random states, and the film on its device."""
 
-    def __init__(self, recipe: Recipe, film: Film, seed: int, held_out: float, device: torch.device, dtype: str):
+    def __init__(
+        self,
+        recipe: Recipe,
+        film: Film,
+        seed: int,
+        held_out: float,
+        device: torch.device,
+        dtype: str,
+        start: NextFrame | None = None,
+    ):
         self.recipe, self.seed, self.held_out, self.device = recipe, seed, held_out, device
         if dtype not in ("auto", "float32", "bfloat16"):
             raise RoadtripError(f"There is no dtype {dtype!r}; choose auto, float32 or bfloat16.")
@@ -191,6 +217,8 @@ class Run:
                 film.size,
             )
             discriminator = PatchDiscriminator(recipe.disc_frames, recipe.disc_width, recipe.spectral)
+        if start is not None:
+            _begin_from(model, start, recipe, held_out)
         self.model: NextFrame = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator: PatchDiscriminator = discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.mean_frame.copy_(mean_frame(film, self.starts, recipe.clip))
@@ -225,12 +253,25 @@ class Run:
 
     def step(self, steps: int | None) -> dict[str, Tensor]:
         """One training step of a run of `steps` in all; the losses, still on the device."""
+        return finish(self.step_in_slices(steps))
+
+    def step_in_slices(self, steps: int | None) -> Slices[dict[str, Tensor]]:
+        """`step`, which can be closed wherever it yields: then it was none."""
         self._plan(steps)
-        share = self._lr_share(self.step_count)
+        share, before = self._lr_share(self.step_count), (self.random.get_state(), self.carry)
         for _, optimiser in self._optimisers():
             set_lr(optimiser, optimiser.defaults["lr"] * share)
         r1_due = bool(self.recipe.r1_weight) and self.step_count % self.recipe.r1_interval == 0
-        losses = self.train_step(r1_due, *self.sample_batch())
+        try:
+            batch = yield from self._sample_in_slices()
+            if isinstance(self.train_step, CudaGraphed):
+                losses = self.train_step(r1_due, *batch)
+            else:
+                losses = yield from self._train_in_slices(r1_due, batch)
+        except GeneratorExit:
+            self.random.set_state(before[0])
+            self.carry = before[1]
+            raise
         rate = 1 - min(self.recipe.ema, (1 + self.step_count) / (10 + self.step_count))  # a young average is short
         with torch.no_grad():  # or every average would keep the graph of all before it
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
@@ -238,6 +279,9 @@ class Run:
         return {name: loss.detach().clone() for name, loss in losses.items()}
 
     def sample_batch(self) -> Batch:
+        return finish(self._sample_in_slices())
+
+    def _sample_in_slices(self) -> Slices[Batch]:
         recipe, random = self.recipe, self.random
         picked = self.starts[torch.randint(len(self.starts), (recipe.batch,), generator=random)]
         clips, anchor = self.film.clips(picked, recipe.clip), None
@@ -246,7 +290,7 @@ class Run:
         clips = augment(clips.to(torch.float32) / 255, recipe, random)
         if recipe.anchor:
             clips, anchor = clips[:, :-1], clips[:, -1].contiguous(memory_format=torch.channels_last)
-        clips, f1, f2 = self._replayed(clips, anchor)
+        clips, f1, f2 = yield from self._replayed(clips, anchor)
         noise = feedback_noise = order = z = None
         if recipe.damage:
             f1, f2 = damage(torch.stack([f1, f2], dim=1), recipe.damage, random).unbind(dim=1)
@@ -261,13 +305,19 @@ class Run:
         return Batch(clips, f1, f2, noise, feedback_noise, order, z, anchor)
 
     def _train_step(self, r1_due: bool, *tensors: Any) -> dict[str, Tensor]:
-        recipe, batch = self.recipe, Batch(*tensors)
+        return finish(self._train_in_slices(r1_due, Batch(*tensors)))
+
+    def _train_in_slices(self, r1_due: bool, batch: Batch) -> Slices[dict[str, Tensor]]:
+        """`_train_step`, which yields only before anything changes."""
+        recipe = self.recipe
+        yield
         real = batch.clips[:, 2:]  # f3, f4, …
         network = Denoising(self.model) if recipe.sampler else self.model
         with self._autocast():  # g3, g4, …
             fake = unroll(
                 network, batch.f1, batch.f2, recipe.unroll, self._feedback(batch), batch.noise, batch.z, batch.anchor
             )
+        yield  # the last time: from here on weights change
         fake, moved = fake[:, :, :3], fake[:, :, -3:]  # the same but where frames are drawn
         losses = {"l1": reconstruction_loss(moved, real)}
         total = recipe.l1_weight * losses["l1"]
@@ -316,24 +366,28 @@ class Run:
         drawn = torch.rand(len(starts), generator=self.random, dtype=torch.float64)
         return self.starts[first + (drawn * (end - first)).long()]
 
-    def _replayed(self, clips: Tensor, anchor: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _replayed(self, clips: Tensor, anchor: Tensor | None) -> Slices[tuple[Tensor, Tensor, Tensor]]:
         """(clips [B, 2 + U, 3, H, W] that begin with f1 and f2, f1, f2). With replay they begin up to so many frames
         later, and in a share of them f1 and f2 are what the model made of the frames before (the train window's recipe)."""
         begin = self.recipe.replay and int(torch.randint(self.recipe.replay + 1, (), generator=self.random))
         seen, n = clips[:, begin : begin + 2], round(self.recipe.replay_share * len(clips))
         if begin and n:
-            real, shape = clips[:n, :2], self.model.latent_shape(*self.film.size)
-            z = None
+            made, shape = list(clips[:n, :2].unbind(dim=1)), self.model.latent_shape(*self.film.size)
+            drawn: Iterator[Tensor | None] = repeat(None)
             if shape:
-                drawn = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
-                z = self._on_device(torch.stack(list(drawn), dim=1))
+                z = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
+                drawn = iter([self._on_device(one) for one in z])
             anchor = None if anchor is None else anchor[:n]
-            with torch.no_grad(), self._autocast():
-                made = unroll(self.model, real[:, 0], real[:, 1], begin, z=z, anchor=anchor)
+            frames = frames_in_turn(self.model, made[0], made[1], drawn, anchor=anchor)
+            for _ in range(begin):
+                with torch.no_grad(), self._autocast():
+                    made.append(next(frames))
+                yield
             if self.recipe.carry_rate and self.carry is not None and begin > 2:
-                ahead = (return_ratio(clips[:n, 2 : 2 + begin]) - return_ratio(made)).clamp(-1, 1).item()
+                returns = return_ratio(clips[:n, 2 : 2 + begin]) - return_ratio(torch.stack(made[2:], dim=1))
+                ahead = returns.clamp(-1, 1).item()
                 self.carry = min(max(self.carry + self.recipe.carry_rate * ahead, 0.0), SPANS["carry"][1])
-            seen = torch.cat([torch.cat([real, made], dim=1)[:, -2:], seen[n:]])
+            seen = torch.cat([torch.stack(made[-2:], dim=1), seen[n:]])
         f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
         return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
 
@@ -405,11 +459,15 @@ class Run:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
-    def preview(self) -> tuple[Tensor, dict[str, list[float]] | None]:
+    def preview_in_slices(self) -> Slices[tuple[Tensor, dict[str, list[float]] | None]]:
         """Progress.preview and Progress.psnr, in one batch of rollouts."""
         starts = self.eval_starts if len(self.eval_starts) else torch.tensor([self.preview_start])
         clips = self.film.clips(starts, 2)
-        frames = rollout(self.model, clips[:, 0], clips[:, 1], PREVIEW_FRAMES).cpu()
+        made = []
+        for frame in islice(drive(self.model, clips[:, 0], clips[:, 1]), PREVIEW_FRAMES):
+            made.append(frame.cpu())
+            yield
+        frames = torch.stack(made, dim=1)
         preview = frames[starts.tolist().index(self.preview_start)]
         if not len(self.eval_starts):
             return preview, None
@@ -429,6 +487,7 @@ class Run:
         names = "planned", "origin", "first_share", "first_step", "spent", "command", "carry"
         facts |= {k: getattr(self, k) for k in names}
         facts |= {k: getattr(self.model.provenance, k) for k in ("steps", "resumed_at")}
+        facts["start"] = self.model.provenance.start and asdict(self.model.provenance.start)
         return {k: v.detach().clone() for k, v in tensors.items()}, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any], unbroken: bool = False) -> None:
@@ -461,7 +520,9 @@ class Run:
             if not all(type(x) in (int, float) and 0 <= x <= most for x, most in known_ends):
                 raise ValueError
             resumed_at = [*facts["resumed_at"], *([] if unbroken else [(step, facts["steps"])])]
-            known = replace(self.model.provenance, step=step, resumed_at=tuple(resumed_at))
+            start = facts.get("start")
+            start = None if start is None else checkpoint.Start(**start)
+            known = replace(self.model.provenance, step=step, resumed_at=tuple(resumed_at), start=start)
             self.random.set_state(tensors["random"])
         except (KeyError, TypeError, ValueError, RuntimeError):
             raise RoadtripError("The saved training is damaged; start it again.") from None
@@ -490,20 +551,48 @@ class Run:
         return [*zip(("optimiser", "muon"), self.optimisers), ("disc-optimiser", self.disc_optimiser)]
 
 
+def _begin_from(model: NextFrame, start: NextFrame, recipe: Recipe, held_out: float) -> None:
+    """Copies the weights of `start` into `model`, but not the mean frame of its film."""
+    known = start.provenance
+    if known and known.held_out < held_out:
+        raise RoadtripError(
+            f"The weights to begin from were trained with {known.held_out:g} of each drive held out; hold out no more "
+            f"than that, or what is measured was seen."
+        )
+    weights = {k: v for k, v in start.state_dict().items() if k != "mean_frame"}
+    wanted = {k: v.shape for k, v in model.state_dict().items() if k != "mean_frame"}
+    if {k: v.shape for k, v in weights.items()} != wanted:
+        shape = ", ".join(f"{k} {v}" for k, v in start.architecture.items() if k not in ("size", "sampler"))
+        raise RoadtripError(
+            f"The weights to begin from are of another network ({shape}) than the recipe {recipe.name}; begin from "
+            f"others, or from nothing."
+        )
+    model.load_state_dict(weights, strict=False)
+
+
 def _with_noise(frame: Tensor, feedback_noise: Tensor, noise: Tensor) -> Tensor:
     return (frame + noise[:, :, None, None] * feedback_noise).clamp(0, 1)
 
 
+def finish(parts: Slices[T]) -> T:
+    """What a computation in slices returns, without a pause."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as done:
+            return done.value
+
+
 def _iterate(
-    run: Run, seconds: float | None, steps: int | None, stop_at: int | None, preview_every: float
-) -> Iterator[Progress]:
+    run: Run, seconds: float | None, steps: int | None, stop_at: int | None, preview_every: float, slices: bool
+) -> Iterator[Progress | None]:
     reported, previewed = time.perf_counter(), -math.inf
     began, first = reported - run.spent, run.first_step
     pace: tuple[int, float] | None = None  # (step, time) after the first step, which is slower than the rest
     sums: list[dict[str, Tensor]] = []
     preview_cost = 0.0
     while steps is None or run.step_count < (stop_at or steps):
-        sums.append(run.step(steps))
+        sums.append((yield from run.step_in_slices(steps)) if slices else run.step(steps))
         now = time.perf_counter()
         pace = pace or (run.step_count, now)
         if steps is None and seconds is not None and now - began >= 0.9 * run.recipe.plateau * seconds:
@@ -521,7 +610,8 @@ def _iterate(
             )
         preview = errors = None
         if last or now - previewed >= max(preview_every, 20 * preview_cost):
-            preview, errors = run.preview()
+            parts = run.preview_in_slices()
+            preview, errors = (yield from parts) if slices else finish(parts)
             previewed = time.perf_counter()
             preview_cost = previewed - now
         losses = {k: torch.stack([s[k] for s in sums]).mean().item() for k in sums[0]}

@@ -11,7 +11,17 @@ from safetensors.torch import load_file, save_file
 
 import roadtrip as rt
 from roadtrip import study
-from roadtrip.checkpoint import ARCHITECTURE, CONFIG, MAX_BYTES, MODEL, STATE, Provenance, load_state, new_provenance
+from roadtrip.checkpoint import (
+    ARCHITECTURE,
+    CONFIG,
+    MAX_BYTES,
+    MODEL,
+    STATE,
+    Provenance,
+    Start,
+    load_state,
+    new_provenance,
+)
 from roadtrip.evaluation import HORIZON, N_STARTS, film_windows
 from roadtrip.film import evenly_spaced
 from roadtrip.oscillation import median_oscillation, oscillation
@@ -117,6 +127,8 @@ HOSTILE = [
     ("dtype", "float8"), ("dtype", ["float32"]), ("device", "../cpu"), ("device", "cpu\n"), ("device", ""),
     ("versions", []), ("versions", {"torch": 2}), ("versions", {"torch": "2\n"}), ("versions", {"a" * 99: "1"}),
     ("versions", {str(i): "1" for i in range(99)}),
+    ("start", "v1"), ("start", {}), ("start", {"name": "v1", "digest": "ab"}), ("start", {"name": 1, "digest": "ab" * 32}),
+    ("start", {"name": "v1", "digest": "ab" * 32, "drive_ids": ["x"]}),
     ("resumed_at", 3), ("resumed_at", [3]), ("resumed_at", [[1, 2, 3]]), ("resumed_at", [["1", 2]]),
     ("resumed_at", [[1, -2]]), ("resumed_at", [[1, 2]] * 20000),
     ("film", None), ("film", []), ("film", {}), ("film", "scenery"), ("film.name", 3), ("film.name", ["x"]),
@@ -168,7 +180,7 @@ def test_older_provenance_gets_its_defaults(folder):
 
 def test_provenance_there_and_back():
     known = replace(new_provenance(small, film_of(), 5, 0.0, "bfloat16", "cuda"), step=7, steps=9)
-    known = replace(known, resumed_at=((3, None), (5, 9)))
+    known = replace(known, resumed_at=((3, None), (5, 9)), start=Start("v1", "ab" * 32, ("cd" * 32,)))
     assert Provenance.from_dict(json.loads(json.dumps(known.to_dict(), allow_nan=False))) == known
 
 

@@ -66,6 +66,14 @@ def test_train_says_what_it_did(run, film, capsys):
     assert answer(capsys)["step"] == 6
 
 
+def test_train_begins_from_weights_that_ship(film, tmp_path, capsys):
+    arguments = ["train", "--film", str(film), "--size", "48x80", "--steps", "1", "--out", str(tmp_path), "--json"]
+    assert main([*arguments, "--start", "v1"]) == 0
+    assert answer(capsys)["start"]["name"] == "v1"
+    assert main([*arguments, "--recipe", "lstm", "--start", "v1"]) == 2
+    assert "another network" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("horizon", [1, 8, 16, 32])
 def test_measure(run, film, horizon, capsys):
     assert main(["measure", "--checkpoint", str(run), "--film", str(film), "--horizon", str(horizon), "--json"]) == 0

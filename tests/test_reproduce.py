@@ -68,6 +68,18 @@ def test_the_script_repeats_the_run(how, after, film, tmp_path, monkeypatch, eve
         assert not same(stopped(film, after, steps=after).model, p.model)
 
 
+def test_the_script_begins_where_the_run_began(film, tmp_path, monkeypatch, every_step):
+    begun = stopped(film, 2, steps=2).model
+    p = stopped(film, 3, steps=3, start=begun)
+    text = script(p.model.provenance, (16, 24))
+    assert "PUT THE FOLDER OF THE WEIGHTS THAT IT BEGAN FROM HERE" in text
+    monkeypatch.setattr("roadtrip.checkpoint.SHIPPED", tmp_path)
+    rt.save(tmp_path / "begun", begun)
+    p = stopped(film, 3, steps=3, start="begun")
+    assert same(run(write_zip(tmp_path, p.model), film, tmp_path, monkeypatch), p.model)
+    assert not same(stopped(film, 3, steps=3).model, p.model)
+
+
 def test_the_script_of_a_resumed_run_says_that_it_is_none(film, tmp_path, monkeypatch, every_step, capsys):
     first = stopped(film, 4, steps=5)
     *_, p = rt.train(RECIPE, film, steps=20, seed=3, held_out=0.3, resume=first, preview_every=1e9)

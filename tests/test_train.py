@@ -4,7 +4,7 @@ import random
 import sys
 import threading
 from dataclasses import fields, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -269,12 +269,36 @@ def test_closing_stops_cleanly(film):
     assert rt.rollout(p.model, clip[:, 0], clip[:, 1], 4).shape == (1, 4, 3, 32, 56)
 
 
+@pytest.mark.parametrize("name", ["v3-pair", "v4"])
+def test_a_step_cut_short_is_none(name, film):
+    """Wherever a step is interrupted, what goes on from there equals a run that was not."""
+    recipe = small(name, replay=2)
+    cut, whole = (Run(recipe, film, 0, 0.2, torch.device("cpu"), "float32") for _ in range(2))
+    interrupted = 0
+    for step in range(1, 4):
+        whole.step(3)
+        for slices in range(1, 9):
+            parts = cut.step_in_slices(3)
+            if len(list(islice(parts, slices))) < slices:
+                break  # that was all of it
+            parts.close()
+            interrupted += 1
+        assert cut.step_count == whole.step_count == step
+    assert interrupted > 4
+    assert all(torch.equal(a, b) for a, b in zip(cut.state()[0].values(), whole.state()[0].values(), strict=True))
+
+
 def test_a_loss_that_is_no_number_stops_with_the_good_weights_kept(film):
     stream = rt.train(small("v1"), film, steps=1000, preview_every=1e9)
     p = next(stream)
     good = weights(p)
-    draw = p.run.sample_batch
-    p.run.sample_batch = lambda: draw()._replace(f2=torch.full_like(draw().f2, float("nan")))
+    draw = p.run._sample_in_slices
+
+    def damaged():
+        batch = yield from draw()
+        return batch._replace(f2=torch.full_like(batch.f2, float("nan")))
+
+    p.run._sample_in_slices = damaged
     with pytest.raises(rt.RoadtripError, match="no longer a number"):
         list(stream)
     assert same(good[: len(good) // 2], weights(p)[: len(good) // 2])
@@ -343,6 +367,47 @@ def test_a_run_resumed_before_its_decay_equals_one_planned_so(film):
     unbroken = finish(small("v2"), film, steps=10)
     assert run.origin == 0 and same(weights(unbroken), [*map(torch.clone, run.model.state_dict().values()),
                                                         *map(torch.clone, run.ema.state_dict().values())])  # fmt: skip
+
+
+def test_a_warm_start_begins_from_the_weights_it_is_given(film, tmp_path):
+    one = finish(small("v1"), film, steps=4)
+    rt.save(tmp_path / "one", one)
+    other = film.with_gap(2)
+    first = rt.train(replace(small("v2"), lr=1e-7), other, steps=1, start=tmp_path / "one", preview_every=1e9)
+    model = next(first).model
+    assert torch.equal(model.encoder.stem.bias.round(decimals=4), one.model.encoder.stem.bias.round(decimals=4))
+    cold = finish(small("v2"), other, steps=1).model
+    assert not torch.equal(model.encoder.down.weight, cold.encoder.down.weight)
+    known = model.provenance
+    assert known.start.name == "one" and known.start.drive_ids == film.drive_ids
+    assert one.model.provenance.start is None
+    # what the first weights saw, the second have seen
+    elsewhere = replace(known, film=replace(known.film, drive_ids=("ab" * 32,)))
+    assert elsewhere.trained_on(film) and not replace(elsewhere, start=None).trained_on(film)
+
+
+def test_a_warm_start_is_stopped_and_gone_on_with(film, tmp_path):
+    start = finish(small("v1"), film, steps=2).model
+    stopped = next(rt.train(small("v1"), film, steps=4, stop_at=2, start=start, preview_every=1e9))
+    assert stopped.step == 2
+    rt.save(tmp_path, stopped, resumable=True)
+    again = finish(small("v1"), film, steps=4, resume=tmp_path)
+    assert same(weights(again), weights(finish(small("v1"), film, steps=4, start=start)))
+    assert again.model.provenance.start == stopped.model.provenance.start is not None
+
+
+def test_a_warm_start_refuses_another_network_and_film_that_was_seen(film):
+    start = finish(small("v1"), film, steps=1, held_out=0.1).model
+    for recipe, how, says in (
+        (small("v1", width=16), {"held_out": 0.1}, "another network .*width 8"),
+        (small("lstm"), {"held_out": 0.1}, "another network .*bottleneck conv"),
+        (small("v1"), {}, "hold out no more"),
+        (small("v1"), {"resume": "runs"}, "leave out either"),
+        ("v1", {"start": "lstm"}, "another network .*bottleneck lstm"),
+        ("v1", {"start": "nowhere"}, "no checkpoint"),
+    ):
+        with pytest.raises(rt.RoadtripError, match=says):
+            rt.train(recipe, film, **({"steps": 1, "start": start} | how))
 
 
 @pytest.mark.parametrize("how, says", [

@@ -3,6 +3,7 @@
 Puts what evaluation.py finds into words; computes no number itself. Independent of the other tabs.
 """
 
+from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
@@ -21,13 +22,21 @@ from ..oscillation import (
     oscillation,
     spectrum,
 )
-from ..rollout import rollout
 from . import duel_section, study_section
 from .charts import distances, lag_profiles, spectra, step_sizes
 from .library import shipped_names
 from .player import chart_value, lossless_box, note, noted_charts, player, player_value
 from .session import Session, cached_view
-from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
+from .starts import (
+    film_for,
+    nearest_start,
+    offered_starts,
+    provenance_note,
+    real_frames,
+    recipe_of,
+    rollout_in_turns,
+    start_range,
+)
 from .tab import (
     QUIET,
     VIEW,
@@ -69,7 +78,7 @@ CHARTS = {  # in the order in which `update_view` gives them, and what is seen i
 @cached_view
 def update_view(
     session: Session, left: str, right: str, film_name: str, start: float, lossless: bool
-) -> tuple[Any, ...]:
+) -> Generator[None, None, tuple[Any, ...]]:
     """(the player's value, step sizes, distances, lag profiles, spectra, the verdicts in words)."""
     models = {left: session.model(left), right: session.model(right)}
     if len(models) == 1:
@@ -81,8 +90,7 @@ def update_view(
     films = {name: film_for(session, film_name, model).with_gap(film.gap) for name, model in models.items()}
     rollouts = {}
     for name, model in models.items():
-        f1, f2 = (films[name].frames[t] for t in (first, first + film.gap))
-        rollouts[name] = rollout(model, f1, f2, HORIZON)[0].cpu()
+        rollouts[name] = yield from rollout_in_turns(model, films[name], first, HORIZON)
     real = as_float(real_frames(film, first, HORIZON))
     key = f"{left} {right} {film_name} {first}"
     film_value = player_value(rollouts | {"real": real}, key, lossless, autoplay=True)

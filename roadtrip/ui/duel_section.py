@@ -9,14 +9,12 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..recipes import RECIPES
 from ..train import PREVIEW_FRAMES
+from .budget import MAX_SEED, MAX_STEPS, number
 from .charts import duel_curves
 from .player import chart, chart_value, note, player, player_value
 from .session import Session, Training
 from .starts import real_frames
-from .tab import number
 from .training import KEPT, learn, live, new_training, on_start, on_stop
-
-MAX_STEPS = 2000
 
 
 @partial(live, others=2)
@@ -27,7 +25,7 @@ def run(
     names = one, other
     if len({*names}) < 2 or not {*names} <= RECIPES.keys():
         raise RoadtripError("Choose two different versions.")
-    steps = max(1, min(MAX_STEPS, round(number(steps, "how many steps to train"))))
+    steps = round(number(steps, "how many steps to train", 1, MAX_STEPS))
     both = [new_training(session, film_name, "", RECIPES[name], seed) for name in names]
     yield from learn(session, both, partial(duel_view, both), None, steps)
 
@@ -62,7 +60,7 @@ def build(session: gr.State, film: gr.Dropdown) -> list[Any]:
         steps = gr.Number(
             150, label="Steps", info="Of each of the two.", precision=0, minimum=1, maximum=MAX_STEPS, min_width=110
         )
-        seed = gr.Number(0, label="Seed", info="Of both.", precision=0, minimum=0, maximum=2**31 - 1, min_width=110)
+        seed = gr.Number(0, label="Seed", info="Of both.", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
     with gr.Row():
         start = gr.Button("Train both", variant="primary", elem_id="rt-duel-start")
         stop = gr.Button("Stop", elem_id="rt-duel-stop")

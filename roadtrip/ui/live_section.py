@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import gradio as gr
@@ -22,16 +23,16 @@ from ..film import Film
 from ..model import NextFrame
 from ..oscillation import RealFilm, oscillation
 from ..rollout import drive
+from .budget import DRIVES, MAX_DRIVE_SECONDS, check_rollout, number
 from .compute import interleave, on_compute_thread
 from .player import download, live_player, live_value, note
 from .session import Session
 from .starts import film_for, nearest_start, offered_starts
-from .tab import QUIET, VIEW, number, two_decimals, user_errors
+from .tab import QUIET, VIEW, two_decimals, user_errors
 
 FPS = 12  # frames a second that are shown
 CHUNK = 6  # frames that are sent at once
 KEPT = 256  # newest frames that can be saved
-LONGEST = 15 * 60  # seconds until a drive pauses by itself: a forgotten tab would compute for ever
 
 
 @dataclass
@@ -46,11 +47,13 @@ class LiveDrive:
     stream: Iterator[Tensor]
     recent: deque[Tensor] = field(default_factory=lambda: deque(maxlen=KEPT))  # uint8 [3, H, W]
     count: int = 0
+    coming: list[Tensor] = field(default_factory=list)  # of the next chunk, when it was paused within one
 
 
 def begin(session: Session, model_name: str, film_name: str, start: float, seed: int) -> LiveDrive:
     model = copy.copy(session.model(model_name))
     film = film_for(session, film_name, model)
+    check_rollout(model, film.size)
     first = nearest_start(offered_starts(film, [model]), start)
     f1, f2 = film.frames[first], film.frames[first + film.gap]
     real, roads = compared_with(film, model)
@@ -76,11 +79,14 @@ def set_temperature(session: Session, temperature: float) -> None:
         live.model.sampler = replace(live.model.sampler, temperature=temperature)
 
 
-def chunks(live: LiveDrive) -> Generator[dict[str, Any]]:
-    """The live player's values, one for each CHUNK of frames, without an end."""
+def chunks(live: LiveDrive) -> Generator[dict[str, Any] | None]:
+    """The live player's values, one for each CHUNK of frames, without an end; None wherever others may compute."""
     said = ""
     while True:
-        frames = [(next(live.stream)[0] * 255).round().byte().cpu() for _ in range(CHUNK)]
+        for frame in islice(live.stream, CHUNK - len(live.coming)):
+            live.coming.append((frame[0] * 255).round().byte().cpu())
+            yield None
+        frames, live.coming = live.coming, []
         live.recent.extend(frames)
         live.count += CHUNK
         if live.count >= WINDOW and live.count // CHUNK % 3 == 0:
@@ -111,11 +117,10 @@ def watch(
             session.live = live
         set_temperature(session, temperature)
         began, first = time.monotonic(), live.count
-        stream = interleave(chunks(live))
-        for value in stream:
-            yield value
+        for value in interleave(session, chunks(live)):
+            yield value or gr.skip()
             shown = time.monotonic() - began
-            if shown > LONGEST:
+            if shown > MAX_DRIVE_SECONDS:
                 return
             # no faster than it is watched: half a second ahead
             time.sleep(max(0.0, (live.count - first - CHUNK) / FPS - 0.5 - shown))
@@ -146,7 +151,7 @@ def build(session: gr.State, asked: list[Any]) -> None:
         "What you see: the rollout alone. S is its motion over real motion; sharpness is over real film's; nn is the "
         "distance to the nearest training still, over that of held-out film: 0 is playback, 1 is as new as real film."
     )
-    how: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 2, "show_progress": "hidden"}
+    how: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": DRIVES, "show_progress": "hidden"}
     going: Any = go.click(watch, [session, *asked, heat], show, api_name="drive_on", **how)
     # the drive before ends first: two would paint in turns
     ended = another.click(None, cancels=going, **QUIET)

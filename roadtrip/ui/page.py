@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from . import compare_tab, scrub_tab, train_tab
+from . import budget, compare_tab, scrub_tab, train_tab
+from .guard import MIDDLEWARE, Page
 from .player import plotly_folder
 from .session import Session, restore_session
 from .tab import QUIET, Field, Tab
@@ -48,8 +49,8 @@ def theme() -> gr.themes.Base:
 
 def build() -> gr.Blocks:
     gr.set_static_paths([plotly_folder()])
-    # files that were made for download go an hour after they were
-    with gr.Blocks(title="Roadtrip", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    kept = budget.UPLOADS_KEPT
+    with Page(title="Roadtrip", analytics_enabled=False, delete_cache=(kept // 2, kept)) as page:
         session = gr.State(Session())
         key = gr.BrowserState(None, storage_key="roadtrip")  # of the visitor's session here, so that a reload finds it
         gr.Markdown(HELLO)
@@ -64,7 +65,7 @@ def build() -> gr.Blocks:
 
         def arrive(session: Session, key: str | None, request: gr.Request) -> list[Any]:
             """The visitor's own session, and menus and fields as the link asks for them."""
-            session, key = restore_session(session, key)
+            session, key = restore_session(session, key, request.session_hash if request else None)
             asked = dict(request.query_params) if request else {}
             opens_on = asked.get("tab", next(iter(tabs)))
             return [session, key, *(from_link(f, session, asked if name == opens_on else {}) for name, f in address)]
@@ -93,14 +94,17 @@ def build() -> gr.Blocks:
 
 def launch(**how: Any) -> Any:
     """Serves the page; `how` goes to gradio's launch. Returns what that returns."""
-    page = build().queue(default_concurrency_limit=4)
+    page = build().queue(default_concurrency_limit=4, api_open=False, max_size=budget.MAX_QUEUE)
     # how often the queue looks for work: a thousand times a second, its default, costs a training a tenth of its steps
     page._queue.sleep_when_free = 0.02
     return page.launch(
         theme=theme(),
         css=CSS,
         head=HEAD,
-        max_file_size="500mb",
+        max_file_size=budget.MAX_UPLOAD,
+        max_threads=budget.THREADS,
+        state_session_capacity=budget.MAX_STATES,
+        app_kwargs={"middleware": MIDDLEWARE},
         show_error=False,
         enable_monitoring=False,
         run_history=False,

@@ -3,6 +3,7 @@
 Puts what evaluation.py finds into words; computes no number itself. Independent of the other tabs.
 """
 
+from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
@@ -15,13 +16,22 @@ from ..export import write
 from ..film import Film, evenly_spaced
 from ..frames import as_float, psnr
 from ..oscillation import MIN_WINDOW, oscillation
-from ..rollout import rollout
 from . import live_section
+from .budget import MAX_HORIZON, horizon_in_range
 from .charts import NAMES, error_curves
 from .compute import computed
 from .player import carried, chart, chart_value, download, lossless_box, note, player, player_value, strip, strip_value
 from .session import Session, cached_view
-from .starts import film_for, nearest_start, offered_starts, provenance_note, real_frames, recipe_of, start_range
+from .starts import (
+    film_for,
+    nearest_start,
+    offered_starts,
+    provenance_note,
+    real_frames,
+    recipe_of,
+    rollout_in_turns,
+    start_range,
+)
 from .tab import (
     QUIET,
     VIEW,
@@ -32,13 +42,11 @@ from .tab import (
     escape_markdown,
     film_and_start,
     model_menu,
-    number,
     two_decimals,
     user_errors,
     whole_number,
 )  # fmt: skip
 
-MAX_HORIZON = 256
 PLAYER = "rt-scrub-player"
 STRIP_STARTS = 12  # to pick from
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
@@ -48,13 +56,13 @@ FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
 @cached_view
 def update_view(
     session: Session, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
-) -> tuple[Any, Any, str]:
+) -> Generator[None, None, tuple[Any, Any, str]]:
     """(the player's value, the error curves, what they say)."""
     model = session.model(model_name)
     film = film_for(session, film_name, model)
     first, horizon = nearest_start(offered_starts(film, [model]), start), horizon_in_range(horizon)
     f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
-    y = rollout(model, f1, f2, horizon).cpu()
+    y = (yield from rollout_in_turns(model, film, first, horizon))[None]
     real = as_float(real_frames(film, first, horizon))
     views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
     film_value = player_value(views, f"{film_name} {first} {horizon}", lossless)
@@ -76,10 +84,6 @@ def open_view(session: Session, model_name: str, film_name: str, start: float, h
         return starts, *update_view(session, model_name, film_name, starts["value"], horizon, False)
     except gr.Error:  # without a model there is nothing to see
         return (gr.skip(),) * 4
-
-
-def horizon_in_range(horizon: float) -> int:
-    return max(1, min(MAX_HORIZON, round(number(horizon, "the horizon"))))
 
 
 def in_words(psnr: dict[str, list[float]]) -> str:
@@ -153,14 +157,14 @@ def take_checkpoint(session: Session, file: str | None) -> Any:
 
 @user_errors()
 @computed
-def export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> str:
+def export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> Any:
+    """The file's path."""
     if kind not in FORMATS:
         raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
     model = session.model(model_name)
     film = film_for(session, film_name, model)
     first = nearest_start(offered_starts(film, [model]), start)
-    f1, f2 = film.frames[first], film.frames[first + film.gap]
-    y = rollout(model, f1, f2, horizon_in_range(horizon))[0]
+    y = yield from rollout_in_turns(model, film, first, horizon_in_range(horizon))
     return str(write(session.download_dir() / f"rollout{FORMATS[kind]}", y))
 
 

@@ -1,4 +1,4 @@
-"""One visitor's films, models and last training, within a budget of memory; kept on the server for a reload.
+"""One visitor's films, models and last training, within a budget of memory; on disk while no page shows them.
 
 Independent of components; what all visitors share is in library.py.
 """
@@ -6,27 +6,30 @@ Independent of components; what all visitors share is in library.py.
 from __future__ import annotations
 
 import secrets
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache, wraps
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
+from ..checkpoint import load, save
 from ..errors import RoadtripError
-from ..film import Film
+from ..film import Film, load_film
 from ..model import NextFrame
 from ..recipes import Recipe
 from ..train import Progress
-from .compute import T, on_compute_thread
+from . import budget
+from .compute import on_compute_thread, release_memory
 from .library import ROADS, checkpoints, rendered_road, shipped, shipped_names
 
-MAX_MODELS, MAX_FILMS = 6, 2  # of one visitor; the newest are kept
-MAX_SESSIONS = 32
-MAX_SESSION_BYTES, MAX_BYTES = 2**30, 2 * 2**30  # of one visitor and of all; a film of 16,000 stills is 440 MB
+MAX_VIEWS = 64  # that are remembered for all visitors
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Snapshot:
     preview: Tensor | None
     psnr: dict[str, list[float]] | None
     start: int
-    progress: Progress | None  # to go on from; not from another process
+    progress: Progress | Path | None  # to go on from, also as a folder; not from another process
 
 
 @dataclass
@@ -78,6 +81,17 @@ class Training:
             self.preview, self.preview_start, self.preview_step = snapshot.preview, snapshot.start, snapshot.step
 
 
+class Parked(NamedTuple):
+    """Where films and models are while no page shows them: files by their names, those of Session.trained and of the last
+    run's model."""
+
+    folder: Path
+    films: dict[str, Path]
+    models: dict[str, Path]
+    trained: Path | None
+    latest: Path | None
+
+
 @dataclass
 class Session:
     """One visitor's films and models, by what the menus call them; never shared with another visitor."""
@@ -91,6 +105,8 @@ class Session:
     learned: bool = False  # whether the latest training has kept a model yet
     unfinished: Training | None = None  # the latest, which Resume continues
     live: Any = None  # the LiveDrive that is watched or paused
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # under which its browser finds it again
+    _parked: Parked | None = None
     # made when first needed, so that gradio can copy an empty session; deleted with the session
     _download_dir: tempfile.TemporaryDirectory[str] | None = None
 
@@ -127,11 +143,13 @@ class Session:
 
     def bytes(self) -> int:
         """Memory of the films, the models, and what Resume needs: the network that goes on learning, its EMA and two
-        moments of Adam."""
+        moments of Adam. Of a session that is parked what it takes on disk."""
+        if self._parked:
+            return sum(file.stat().st_size for file in self._parked.folder.rglob("*") if file.is_file())
         models = list(self.models.values())
         if self.trained and all(model is not self.trained for model in models):
             models.append(self.trained)
-        if self.unfinished and self.unfinished.latest and self.unfinished.latest.progress:
+        if self.unfinished and self.unfinished.latest and isinstance(self.unfinished.latest.progress, Progress):
             models += [self.unfinished.latest.model] * 4
         weights = sum(t.nbytes for model in models for t in model.state_dict().values())
         return weights + sum(film.frames.nbytes for film in list(self.films.values()))
@@ -143,42 +161,148 @@ class Session:
 
     def _drop_oldest(self, newest: Film | NextFrame) -> None:
         """Models go before films: a film took an upload. The newest stays, however large it is."""
-        for shelf, most in ((self.models, MAX_MODELS), (self.films, MAX_FILMS)):
+        for shelf, most in ((self.models, budget.MAX_MODELS), (self.films, budget.MAX_FILMS)):
             for name in [n for n, item in shelf.items() if item is not newest]:
-                if len(shelf) > most or self.bytes() > MAX_SESSION_BYTES:
+                if len(shelf) > most or self.bytes() > budget.MAX_SESSION_BYTES:
                     del shelf[name]
+        _keep(self)
+
+    def park(self) -> None:
+        """Moves films, models and what Resume needs to disk, until `unpark`; they stay where there is no room."""
+        last = self.unfinished
+        latest, folder = last.latest if last else None, self.download_dir() / "parked"
+        if self._parked or self.training or not (self.films or self.models):
+            return
+        paths: dict[int, Path] = {}
+
+        def kept(model: NextFrame | None) -> Path | None:
+            if model is not None and id(model) not in paths:
+                paths[id(model)] = save(folder / f"model {len(paths)}", model)
+            return paths.get(id(model))
+
+        try:
+            films = {name: film.save(folder / f"film {i}") for i, (name, film) in enumerate(self.films.items())}
+            models = {name: path for name, model in self.models.items() if (path := kept(model))}
+            parked = Parked(folder, films, models, kept(self.trained), kept(latest.model if latest else None))
+            if latest and isinstance(latest.progress, Progress):
+                latest.progress = save(folder / "run", latest.progress, resumable=True)
+        except RoadtripError:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        if last and self.films.get(last.film.name):
+            last.film = replace(last.film, frames=last.film.frames[:0].clone())  # the rest is the session's
+        if latest:
+            del latest.model
+        self.films, self.models, self.trained, self.live, self._parked = {}, {}, None, None, parked
+
+    def unpark(self) -> None:
+        if not self._parked:
+            return
+        last, parked, self._parked = self.unfinished, self._parked, None
+        latest = last.latest if last else None
+        try:
+            models = {path: load(path) for path in {*parked.models.values(), parked.trained, parked.latest} if path}
+            self.films = {name: load_film(path) for name, path in parked.films.items()}
+        except (RoadtripError, OSError):  # it was cleared away
+            self.unfinished = None
+            return
+        self.models = {name: models[path] for name, path in parked.models.items()}
+        self.trained = models[parked.trained] if parked.trained else None
+        if latest and parked.latest:
+            latest.model = models[parked.latest]
+        if last and last.film.name in self.films:
+            last.film = replace(self.films[last.film.name], gap=last.film.gap)
+
+    def clear(self) -> None:
+        """Forgets films, models and the last run."""
+        self.films, self.models, self.trained, self.unfinished, self.live, self._parked = {}, {}, None, None, None, None
+        if self._download_dir:
+            self._download_dir.cleanup()
+            self._download_dir = None
 
 
-_sessions: dict[str, Session] = {}  # by the secret that its browser keeps, the latest visitor last
-_lock = threading.Lock()
+# visitors that have films or models, by their secret, the latest last; those whose page is open, by its session hash; and
+# which pages are open now
+_sessions: dict[str, Session] = {}
+_pages: WeakValueDictionary[str, Session] = WeakValueDictionary()
+_open: set[str] = set()
+_lock = threading.RLock()
 
 
-def restore_session(session: Session, secret: str | None) -> tuple[Session, str]:
-    """(the session this browser left here, its secret), or this new one under a new secret: a reload finds what was
-    uploaded and trained before it. The oldest sessions go when there are too many, or they take too much memory."""
+def restore_session(session: Session, secret: str | None, page: str | None = None) -> tuple[Session, str]:
+    """(the session this browser left here, its secret), or this new one: a reload finds what was uploaded and trained
+    before it. page: the session hash of the page that is being loaded."""
     with _lock:
-        secret = secret if secret in _sessions else secrets.token_urlsafe(16)
-        session = _sessions.pop(secret, session)
-        _sessions[secret] = session
-        while len(_sessions) > 1 and (
-            len(_sessions) > MAX_SESSIONS or sum(s.bytes() for s in _sessions.values()) > MAX_BYTES
+        session = _sessions.get(secret or "", session)
+        session.unpark()
+        if page:
+            _pages[page] = session
+        if session.secret in _sessions:
+            _keep(session)
+    return session, session.secret
+
+
+def _keep(session: Session) -> None:
+    """The latest visitor is this one. Where there are too many, or they take too much, the oldest are cleared, first those
+    that no page shows."""
+    with _lock:
+        _sessions.pop(session.secret, None)
+        _sessions[session.secret] = session
+        shown = {id(_pages[page]) for page in _open if page in _pages}
+        oldest = sorted(list(_sessions.values())[:-1], key=lambda s: id(s) in shown)
+        while oldest and (
+            len(_sessions) > budget.MAX_SESSIONS or sum(s.bytes() for s in _sessions.values()) > budget.MAX_BYTES
         ):
-            _sessions.pop(next(iter(_sessions)))
-    return session, secret
+            _sessions.pop(oldest[0].secret)
+            oldest.pop(0).clear()
 
 
-def cached_view(view: Callable[..., T]) -> Callable[..., T]:
+def page_opened(page: str) -> None:
+    """Its browser has connected, or is back."""
+    with _lock:
+        _open.add(page)
+        if page in _pages:
+            _pages[page].unpark()
+
+
+def page_closed(page: str) -> None:
+    """Its browser has gone; what it showed leaves the memory, unless it is back soon."""
+    _open.discard(page)
+    timer = threading.Timer(budget.GRACE, _park_unless_open, [page])
+    timer.daemon = True
+    timer.start()
+
+
+def _park_unless_open(page: str) -> None:
+    with _lock:
+        session = _pages.get(page)
+        if session and all(_pages.get(other) is not session for other in _open):
+            session.park()
+            release_memory()
+
+
+def cached_view(view: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator of a view(session, *choices): calls it `on_compute_thread`, and remembers it for all visitors where nothing
     of this one's own is chosen."""
-
-    @lru_cache(maxsize=16)  # more than there are examples
-    def shared(folder: str, choices: tuple[Any, ...]) -> T:
-        return view(Session(), *choices)
+    found: dict[tuple[Any, ...], Future[Any]] = {}  # the newest last
+    lock = threading.Lock()
 
     @wraps(view)
-    def cached(session: Session, *choices: Any) -> T:
+    def cached(session: Session, *choices: Any) -> Any:
         if (session.models.keys() | session.films.keys()).intersection(choices):
             return on_compute_thread(view, session, *choices)
-        return on_compute_thread(shared, str(checkpoints()), choices)
+        key = str(checkpoints()), *choices
+        with lock:
+            future, known = found.get(key) or Future(), key in found
+            found[key] = found.pop(key, future)
+            if len(found) > MAX_VIEWS:
+                del found[next(iter(found))]
+        if not known:
+            try:
+                future.set_result(on_compute_thread(view, session, *choices))
+            except BaseException as error:
+                found.pop(key, None)
+                future.set_exception(error)
+        return future.result()
 
     return cached

@@ -1,18 +1,22 @@
 """A model on a film: where its rollouts may start, the real frames they are compared with, what to say of the pair."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from itertools import islice
 from typing import Any
 
 import gradio as gr
+import torch
 from torch import Tensor
 
 from ..evaluation import HORIZON
 from ..film import Film
 from ..model import NextFrame
-from .compute import computed
+from ..rollout import drive
+from .budget import check_rollout, number
+from .compute import computed, in_turns
 from .library import ROADS, SIZE, rendered_road
 from .session import Session
-from .tab import escape_markdown, number, user_errors
+from .tab import escape_markdown, user_errors
 
 
 def film_for(session: Session, name: str, model: NextFrame) -> Film:
@@ -46,6 +50,15 @@ def first_start(film: Film, models: Sequence[NextFrame], horizon: int) -> int:
 
 def nearest_start(starts: Tensor, start: float | None) -> int:
     return int(starts[(starts - round(number(start, "a start frame"))).abs().argmin()])
+
+
+def rollout_in_turns(model: NextFrame, film: Film, start: int, horizon: int) -> Generator[None, None, Tensor]:
+    """Returns float [horizon, 3, H, W], the rollout from a start; others compute in between. Raises RoadtripError where it
+    takes too long."""
+    check_rollout(model, film.size, horizon)
+    f1, f2 = (film.frames[t] for t in (start, start + film.gap))
+    frames = yield from in_turns(islice(drive(model, f1, f2), horizon))
+    return torch.cat(frames).cpu()
 
 
 @user_errors()

@@ -5,7 +5,6 @@ Independent of what the tab shows.
 
 import html
 import logging
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +13,17 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
+from .budget import VIEWS
 from .library import ROAD, ROADS, opening_model, shipped_names
 from .session import Session
 
 Event = dict[str, Any]  # what gradio listens with: fn, inputs, outputs, and how it is queued
 QUIET: Event = {"api_visibility": "private", "show_progress": "hidden"}
-VIEW: Event = {"concurrency_id": "view", "concurrency_limit": 2, "show_progress": "hidden"}  # beside a training
+# beside a training; most of them only wait for their turn
+VIEW: Event = {"concurrency_id": "view", "concurrency_limit": VIEWS, "show_progress": "hidden"}
+
+
+OUR_FAULT = "Something went wrong on our side; try again, or with other settings."
 
 
 class Field(NamedTuple):
@@ -85,19 +89,12 @@ def user_errors() -> Iterator[None]:
         raise ui_error(str(error)) from None
     except Exception:
         logging.getLogger("roadtrip").exception("unexpected")
-        raise ui_error("Something went wrong on our side; try again, or with other settings.") from None
+        raise ui_error(OUR_FAULT) from None
 
 
 def ui_error(sentence: str) -> gr.Error:
     """A sentence as a gr.Error, which is shown as HTML; the sentence may hold the name of an uploaded file."""
     return gr.Error(html.escape(sentence, quote=False), print_exception=False)
-
-
-def number(value: float | None, what: str) -> float:
-    """The number in a field; raises RoadtripError where the field is empty."""
-    if value is None or not math.isfinite(value):
-        raise RoadtripError(f"A field is empty: fill in {what}.")
-    return float(value)
 
 
 def escape_markdown(text: str) -> str:

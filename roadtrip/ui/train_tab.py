@@ -15,6 +15,7 @@ from ..recipes import find_recipe, parse_values
 from ..reproduce import write_zip
 from ..train import PREVIEW_FRAMES
 from . import film_section, recipe_section
+from .budget import MAX_SECONDS, MAX_SEED, number
 from .charts import NAMES, learning_curves, loss_curves
 from .compute import computed, on_compute_thread
 from .library import ROAD
@@ -22,10 +23,9 @@ from .player import chart, chart_value, download, note, player, player_value
 from .recipe_section import recipe_of_choice
 from .session import Session, Training
 from .starts import real_frames
-from .tab import QUIET, Field, Tab, escape_markdown, number, user_errors, whole_number
+from .tab import QUIET, Field, Tab, escape_markdown, user_errors, whole_number
 from .training import KEPT, learn, live, new_training, on_start, on_stop
 
-MAX_SECONDS, MAX_SEED = 1800, 2**31 - 1
 IDLE = "Nothing is training."
 
 
@@ -49,7 +49,7 @@ def resume(session: Session, seconds: float) -> Generator[tuple[Any, ...]]:
 
 
 def _go_on(session: Session, training: Training, seconds: float) -> Generator[tuple[Any, ...]]:
-    seconds = min(number(seconds, "how many seconds to train"), MAX_SECONDS)
+    seconds = number(seconds, "how many seconds to train", high=MAX_SECONDS)
     session.unfinished = training
     yield from learn(session, [training], partial(training_view, training), seconds, None)
 

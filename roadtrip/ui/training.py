@@ -4,10 +4,11 @@ Only generators can be stopped, so a training is one. Independent of the compone
 """
 
 import copy
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from functools import wraps
+from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import gradio as gr
@@ -16,43 +17,62 @@ from ..errors import RoadtripError
 from ..film import Film
 from ..recipes import Recipe
 from ..train import Progress, train
+from . import budget
 from .compute import ZERO_GPU, gpu, interleave
 from .library import ROAD
 from .session import Session, Snapshot, Training
-from .tab import QUIET, escape_markdown, number, user_errors
+from .tab import QUIET, escape_markdown, user_errors
 
 READY = "Getting ready …"
-WAITING = "Waiting: another training is running on this server, and there is one at a time."
+WAITING = f"Waiting: {budget.TRAININGS} trainings are running on this server, and there are no more at a time."
 KEPT = "in the menus of the other tabs"
-training_now: set[object] = set()  # trainings on this server; there is one at a time, the others wait
+training_now: set[object] = set()  # trainings on this server
 
 
-Plan = tuple[Recipe, Film, int, Progress | None]  # recipe, film, seed, what to go on from
+Plan = tuple[Recipe, Film, int, Progress | Path | None]  # recipe, film, seed, what to go on from
 
 
 @gpu(lambda plans, seconds, steps: round(seconds or 0.5 * steps * len(plans)) + 30)
-def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Snapshot]]:
-    """(which plan, Snapshot) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each."""
+def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Snapshot] | None]:
+    """(which plan, Snapshot) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each; None
+    wherever others may compute. Raises RoadtripError where a training is over its budget."""
     with ExitStack() as open_streams:
-        streams = {}
+        streams: dict[int, Iterator[Snapshot | None]] = {}
         for i, (recipe, film, seed, resume) in enumerate(plans):
-            stream = train(recipe, film, seconds=seconds, steps=steps, seed=seed, resume=resume)
-            streams[i] = open_streams.enter_context(closing(stream))  # type: ignore[type-var]
+            budget.check_training(recipe, film)
+            # a lent GPU is lent to one visitor alone
+            stream = train(recipe, film, seconds=seconds, steps=steps, seed=seed, resume=resume, slices=not ZERO_GPU)
+            streams[i] = _snapshots(open_streams.enter_context(closing(stream)), resume is None)  # type: ignore[type-var]
         while streams:
-            for i, stream in list(streams.items()):
-                p = next(stream, None)
-                if p is None:
+            for i, reports in list(streams.items()):
+                for snapshot in reports:
+                    yield (i, snapshot) if snapshot else None
+                    if snapshot:
+                        break
+                else:
                     del streams[i]
-                    continue
-                # a copy, as the network goes on learning while others download it or roll it out
-                model = copy.deepcopy(p.model).cpu().requires_grad_(False)
-                so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
-                # a borrowed GPU lends another process, and only what is yielded comes back from there
-                yield i, Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, None if ZERO_GPU else p)
+
+
+def _snapshots(stream: Iterator[Progress | None], is_new: bool) -> Iterator[Snapshot | None]:
+    spent, began = 0.0, monotonic()
+    for p in stream:
+        spent += monotonic() - began  # without what others computed in between
+        if p is None:
+            yield None
+        else:
+            if is_new:
+                budget.check_first_step(spent / p.step)
+            is_new = False
+            # a copy, as the network goes on learning while others download it or roll it out
+            model = copy.deepcopy(p.model).cpu().requires_grad_(False)
+            so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
+            # a borrowed GPU lends another process, and only what is yielded comes back from there
+            yield Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, None if ZERO_GPU else p)
+        began = monotonic()
 
 
 def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
-    seed = int(number(seed, "the seed"))
+    seed = int(budget.number(seed, "the seed"))
     film = session.film(film_name, gap)
     session.runs += 1
     yours = "(yours)" if session.runs == 1 else f"(yours, no. {session.runs})"
@@ -64,12 +84,21 @@ def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, see
 def learn(
     session: Session, trainings: list[Training], view: Callable[[], Any], seconds: float | None, steps: int | None
 ) -> Generator[Any]:
-    """Trains for `seconds`, or to `steps` steps each, in turns. Yields view() whenever the session has kept a snapshot."""
+    """Trains for `seconds`, or to `steps` steps each, in turns. Yields view() whenever the session has kept a snapshot, and
+    None wherever others may compute. Raises RoadtripError where they compute so much that it takes too long."""
+    limit = budget.OVERTIME * seconds if seconds else budget.MAX_SECONDS
+    ends = monotonic() + limit + 10  # what is needed for the first time takes seconds to load
     plans = [(t.recipe, t.film, t.seed, t.latest.progress if t.latest else None) for t in trainings]
     with closing(snapshots(plans, seconds, steps)) as stream:  # type: ignore[type-var]
-        for i, snapshot in stream:
-            trainings[i].take(session, snapshot)
-            yield view()
+        for item in stream:
+            if item:
+                trainings[item[0]].take(session, item[1])
+            yield view() if item else None
+            if monotonic() > ends:
+                raise RoadtripError(
+                    f"Others compute here, too: this run was stopped after {limit:.0f} s. What it learned was kept; Resume "
+                    "goes on with it."
+                )
 
 
 def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Callable[..., Iterator[tuple[Any, ...]]]:
@@ -77,14 +106,17 @@ def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Calla
     in turns with other visitors. A user's error stays on the page as the status."""
 
     @wraps(views)
-    def shown(session: Session, *asked: Any) -> Iterator[tuple[Any, ...]]:
+    def watched(session: Session, *asked: Any) -> Iterator[tuple[Any, ...]]:
         unchanged, me = (gr.skip(),) * others, object()
         with user_errors():
+            if session.training:
+                raise RoadtripError("Another training of yours is running; stop it first, or wait for its end.")
             training_now.add(me)
             session.training, session.learned = True, False
             try:
                 yield READY, *unchanged
-                yield from interleave(views(session, *asked))
+                for shown in interleave(session, views(session, *asked), training=True):
+                    yield shown or (gr.skip(), *unchanged)
             except RoadtripError as error:
                 yield escape_markdown(str(error)), *unchanged
                 raise
@@ -92,19 +124,19 @@ def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Calla
                 training_now.discard(me)
                 session.training = False
 
-    return shown
+    return watched
 
 
 def queue_status() -> str:
     """What the page says from the click until the training starts."""
-    return WAITING if training_now else READY
+    return WAITING if len(training_now) >= budget.TRAININGS else READY
 
 
 def stop_status(session: Session, status: str) -> str:
     """What the page says after Stop, from what it said before."""
-    patience = time.monotonic() + 10
-    while session.training and time.monotonic() < patience:  # the step that is running is finished, and counts
-        time.sleep(0.05)
+    patience = monotonic() + 10
+    while session.training and monotonic() < patience:  # the step that is running is finished, and counts
+        sleep(0.05)
     if session.newest and (" s left" in status or (status == READY and session.learned)):
         return f"Stopped; what it learned was kept: **{escape_markdown(session.newest)}**, {KEPT}."
     return "Stopped before the first step; nothing was learned." if status in (READY, WAITING) else status
@@ -113,7 +145,11 @@ def stop_status(session: Session, status: str) -> str:
 def on_start(button: gr.Button, status: Any, run: Any, inputs: list[Any], others: list[Any], api_name: str) -> Any:
     """The event in which a button trains. While others wait, gradio tells the place in the queue beside the status."""
     waiting = button.click(queue_status, None, status, queue=False, **QUIET)
-    how: dict[str, Any] = {"concurrency_limit": 1, "show_progress": "minimal", "show_progress_on": status}
+    how: dict[str, Any] = {
+        "concurrency_limit": budget.TRAININGS,
+        "show_progress": "minimal",
+        "show_progress_on": status,
+    }
     return waiting.then(run, inputs, [status, *others], api_name=api_name, concurrency_id="train", **how)
 
 
