@@ -180,7 +180,7 @@ def test_gradients_reach_every_weight():
 
 def test_a_share_of_the_batch_is_replayed():
     frames = torch.arange(40).view(40, 1, 1, 1).expand(40, 3, 16, 24).mul(6).byte()
-    plain = {"jitter": 0.0, "damage": 0.0, "context_noise": 0.0}
+    plain = {"jitter": 0.0, "zoom": 0.0, "damage": 0.0, "context_noise": 0.0}
     run = Run(recipe(replay_share=0.5, **plain), toy_film(frames), 0, 0.2, find_device("cpu"), "float32")
     made = 0
     for _ in range(8):
