@@ -26,7 +26,9 @@ def test_public_names_only(notebook):
 
 
 def test_the_readme_opens_each_in_colab():
-    opened = re.findall(r"colab\.research\.google\.com/github/[\w-]+/[\w-]+/blob/main/([\w/]+\.ipynb)", (ROOT / "README.md").read_text())
+    opened = re.findall(
+        r"colab\.research\.google\.com/github/[\w-]+/[\w-]+/blob/main/([\w/]+\.ipynb)", (ROOT / "README.md").read_text()
+    )
     assert sorted(opened) == [f"notebooks/{file.name}" for file in NOTEBOOKS]
 
 
