@@ -20,9 +20,10 @@ from .checkpoint import load, save
 from .hub import push_to_hub
 from .frames import sheet
 from .export import write
-from .show import chart, play
+from .show import play
 from . import study
 from .ui import charts
+from .ui.charts import chart
 from .version import VERSION as __version__
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Rollouts and charts in a notebook's cell, without a server. Independent of models and of the app's components."""
+"""Films in a notebook's cell, without a server. Independent of models and of the app."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import html
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,12 +51,3 @@ def play(frames: Tensor | Mapping[str, Tensor], fps: float = 8, scale: int = 3) 
     with tempfile.TemporaryDirectory() as home:
         file = write(Path(home) / "film.mp4", side_by_side(views), fps, scale)
         return Playing(file.read_bytes(), tuple(filter(None, views)))
-
-
-def chart(figure: dict[str, Any]) -> Any:
-    """A figure of `rt.charts` as plotly shows it in a notebook's cell. Raises RoadtripError where plotly is not there."""
-    try:
-        from plotly.graph_objects import Figure
-    except ModuleNotFoundError:
-        raise RoadtripError("Charts need plotly: pip install 'roadtrip[app]'.") from None
-    return Figure(figure)
