@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: app test test-lowest lint docs wheel bench bench-compare checkpoints findings browser clean
+.PHONY: app test test-lowest lint docs wheel picture readme bench bench-compare checkpoints findings browser clean
 
 app: $(VENV)/.ready
 	$(BIN)/python app.py
@@ -26,7 +26,15 @@ lint: $(VENV)/.ready-dev
 
 # the reference, from docstrings, into build/docs
 docs: $(VENV)/.ready-dev
-	$(BIN)/python -W error -m pdoc --docformat google --output-directory build/docs roadtrip '!roadtrip.checkpoints'
+	$(BIN)/python -m pdoc --docformat google --output-directory build/docs roadtrip '!roadtrip.checkpoints'
+
+# the moving picture at the top of the README, from the networks that ship
+picture: $(VENV)/.ready
+	$(BIN)/python -m scripts.picture
+
+# the README's own commands, one by one; make test and what depends on a person's machine excepted
+readme: $(VENV)/.ready-dev
+	$(BIN)/python -m scripts.readme
 
 # builds the wheel, installs it alone into an empty environment, and trains and drives there
 wheel: $(VENV)/.ready-dev

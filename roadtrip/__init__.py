@@ -13,13 +13,17 @@ from .rollout import drive, rollout, unroll
 from .discriminators import PatchDiscriminator, windows
 from .recipes import RECIPES, Recipe
 from .train import Progress, train
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate, multiplier
 from .endless import Endless, measure_endless
-from .oscillation import Oscillation, oscillation
+from .oscillation import Oscillation, distance_matrix, oscillation
 from .checkpoint import load, save
 from .hub import push_to_hub
 from .frames import sheet
 from .export import write
+from .show import play
+from . import study
+from .ui import charts
+from .ui.charts import chart
 from .version import VERSION as __version__
 
 __all__ = [
@@ -39,14 +43,20 @@ __all__ = [
     "Evaluation",
     "Oscillation",
     "evaluate",
+    "multiplier",
     "Endless",
     "measure_endless",
     "oscillation",
+    "distance_matrix",
     "load",
     "save",
     "push_to_hub",
     "sheet",
     "write",
+    "play",
+    "chart",
+    "charts",
+    "study",
     "app",
     "__version__",
 ]

@@ -77,6 +77,19 @@ class Progress:
         return self.run.state()
 
 
+@dataclass(frozen=True)
+class Paused:
+    """A training that was stopped, in plain values on the CPU, so that it can cross from one process to another: what
+    Progress.state() gave, and its model. checkpoint.save and train(resume=) take it as they take a Progress."""
+
+    model: NextFrame
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return self.tensors, self.facts
+
+
 def train(
     recipe: str | Recipe,
     film: Film | str | Path,
@@ -87,7 +100,7 @@ def train(
     seed: int = 0,
     held_out: float = HELD_OUT,
     start: NextFrame | str | Path | None = None,
-    resume: Progress | str | Path | None = None,
+    resume: Progress | Paused | str | Path | None = None,
     unbroken: bool = False,
     device: str | torch.device | None = None,
     dtype: str = "auto",
@@ -106,9 +119,9 @@ def train(
         held_out: the share at the end of each drive that is never trained on, in [0, 0.9].
         start: weights to begin from instead of random ones, a model or what checkpoint.load takes, as "v1": of a network
             of the same shape, whatever it was trained on. None begins from nothing.
-        resume: a Progress or a folder saved resumable; steps then counts from the very beginning, seconds from now. With
-            the steps it was planned for, a resumed run equals an unbroken one; beyond the end of its plan the step size
-            rises again from where it was.
+        resume: a Progress, a Paused, or a folder saved resumable; steps then counts from the very beginning, seconds from
+            now. With the steps it was planned for, a resumed run equals an unbroken one; beyond the end of its plan the
+            step size rises again from where it was.
         unbroken: go on as if what is resumed had never stopped: seconds, too, count from its beginning, and the model's
             provenance says nothing of it.
         device: see find_device.
@@ -140,7 +153,9 @@ def train(
         origin = checkpoint.Start.of(begin, None if isinstance(start, NextFrame) else Path(str(start)).name)
         run.model.provenance = run.ema.provenance = replace(run.model.provenance, start=origin)
     if resume is not None:
-        run.restore(*(resume.state() if isinstance(resume, Progress) else checkpoint.load_state(resume)), unbroken)
+        run.restore(
+            *(resume.state() if isinstance(resume, Progress | Paused) else checkpoint.load_state(resume)), unbroken
+        )
         steps = run.planned if unbroken and steps is None else steps
         if steps is not None and (stop_at or steps) <= run.step_count:
             raise RoadtripError(

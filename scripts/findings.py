@@ -149,7 +149,9 @@ class Findings:
         for control in json.loads(controls.read_text()) if controls else []:
             lines.append([control["film"], control["model"], "–", control["size"].replace("x", "×"), "–", "–"])
             lines[-1] += _endless_cells(control["endless"])
-        head = "film, model, seed, size, steps, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band)"
+        head = (
+            "film, model, seed, size, steps, minutes, rollouts, windows of 32, S, sharpness, R (in band), N (in band)"
+        )
         more = "nn, nn at the end, diversity, perceptual, spread / skill, longest playback, loop"
         return _markdown(f"{head}, {more}", lines)
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 from copy import deepcopy
 from dataclasses import replace
@@ -39,6 +40,8 @@ from roadtrip.ui.library import ROAD, open_upload, shipped_names
 from roadtrip.ui.session import Session, restore_session
 from roadtrip.ui.starts import film_for
 from roadtrip.ui.tab import Field, Tab, escape_markdown, whole_number
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -259,6 +262,29 @@ def test_the_download_holds_what_repeats_the_run(client, tmp_path, monkeypatch):
     exec(compile(parts["reproduce.py"], "reproduce.py", "exec"), {})
     again, kept = load_file(tmp_path / "run" / "model.safetensors"), safetensors_load(parts["model.safetensors"])
     assert again.keys() == kept.keys() and all(torch.equal(again[k], kept[k]) for k in kept)
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/api.md"])
+def test_the_documented_calls_run(served, file, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(), re.S)
+    (code,) = [block for block in blocks if "gradio_client" in block]
+    assert "http://127.0.0.1:7860" in code
+    exec(code.replace("http://127.0.0.1:7860", served), {})
+    said = capsys.readouterr().out
+    assert "mp4" in said if file == "README.md" else "finished" in said
+
+
+def test_every_named_endpoint_is_documented(client):
+    named = set(client.view_api(print_info=False, return_format="dict")["named_endpoints"])
+    assert named == set(re.findall(r"^\| `(/\w+)` \|", (ROOT / "docs" / "api.md").read_text(), re.M))
+
+
+def test_what_the_api_measures_is_the_protocol(client, checkpoints):
+    facts = client.predict("v1", ROAD, 16, api_name="/measure")
+    film = rt.open_film("scenery")
+    there = rt.evaluate(rt.load(checkpoints / "v1"), film, 16, most=scrub_tab.MEASURED)
+    assert facts["psnr"]["model"] == pytest.approx(there.psnr["model"], abs=1e-3)
+    assert facts["verdict"] == there.oscillation.verdict and facts["horizon"] == 16
 
 
 def test_scrub_over_the_api(client):

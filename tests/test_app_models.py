@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import multiprocessing
+import pickle
 import shutil
 import sys
 import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -21,7 +22,7 @@ import roadtrip as rt
 from roadtrip.checkpoint import CONFIG, MODEL, new_provenance
 from roadtrip.ui import compare_tab, film_section, library, scrub_tab, study_section, train_tab, training
 from roadtrip.ui.library import ROAD
-from roadtrip.ui.session import Session
+from roadtrip.ui.session import Session, Training
 from roadtrip.ui.starts import film_for, offered_starts, provenance_note, recipe_of, start_range
 
 
@@ -143,28 +144,49 @@ def test_a_rollout_during_training_is_of_one_network(served):
     assert digest(model) == before
 
 
-@pytest.mark.parametrize("lent", [False, True])
-def test_resume_works_on_a_gpu_of_ones_own(lent, monkeypatch):
-    """On one that is lent, the training is in another process, and can't be gone on with."""
+def lend(function):
+    """A stand-in for ZeroGPU's decorator: each call in a forked process that ends with it; what goes in and what is
+    yielded is pickled, and nothing else is shared. Closing it ends that process, as a visitor's Stop does."""
 
-    class OnGpu(torch.nn.Module):
-        """A network on a GPU, as far as it is asked where it is."""
+    def lent(*arguments):
+        forked = multiprocessing.get_context("fork")
+        items, sent = forked.SimpleQueue(), pickle.dumps(arguments)
 
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(2))
-            self.provenance = None
+        def work():
+            for item in function(*pickle.loads(sent)):
+                items.put(pickle.dumps(item))
+            items.put(None)
 
-        def parameters(self, recurse=True):
-            where = SimpleNamespace(device=torch.device("cuda"), requires_grad_=lambda _: None)
-            return iter([where])
+        process = forked.Process(target=work, daemon=True)
+        process.start()
+        try:
+            while (item := items.get()) is not None:
+                yield pickle.loads(item)
+        finally:
+            process.kill()
+            process.join()
 
-    p = SimpleNamespace(step=1, steps=1, losses={}, steps_per_second=1.0, seconds_left=0.0, model=OnGpu(),
-                        preview=None, psnr=None, preview_start=0)  # fmt: skip
-    monkeypatch.setattr(training, "train", lambda *_, **__: (yield p))
-    monkeypatch.setattr(training, "ZERO_GPU", lent)
-    ((_, snapshot),) = training.snapshots([(rt.RECIPES["v1"], SimpleNamespace(size=(72, 128)), 0, None)], None, 1)
-    assert snapshot.progress is (None if lent else p) and snapshot.model is not p.model
+    return lent
+
+
+def test_on_a_lent_gpu_training_stops_and_goes_on(monkeypatch):
+    monkeypatch.setattr(training, "ZERO_GPU", True)
+    monkeypatch.setattr(sys.modules["roadtrip.train"], "REPORT_EVERY", 0)
+    monkeypatch.setattr(training, "snapshots", lend(training.snapshots))
+    session, film = Session(), at_size(stills(3), 16, 24)
+    small = replace(rt.RECIPES["v3-pair"], width=8, depth=1, disc_width=8, batch=1)
+    run = Training("mine", "(yours)", small, film, 3)
+    stream = training.learn(session, [run], lambda: run.latest.step, None, 6)
+    assert [next(stream) for _ in range(3)] == [1, 2, 3]
+    stream.close()
+    stopped = run.latest
+    assert session.models[run.name] is stopped.model and stopped.step == 3
+    *_, last = training.learn(session, [run], lambda: run.latest.step, None, 6)
+    assert last == 6
+    *_, unbroken = rt.train(small, film, steps=6, seed=3, preview_every=1e9)
+    there = run.latest.model.state_dict()
+    assert all(torch.equal(there[k], v) for k, v in unbroken.model.state_dict().items())
+    assert run.latest.model.provenance.resumed_at == ((3, 6),)
 
 
 # --- starts -------------------------------------------------------------------------------------------------------------

@@ -64,3 +64,29 @@ def test_the_readme_has_a_line_for_every_file():
     there |= {"app.py", "__init__.py"}
     assert there <= listed, f"not in the README: {sorted(there - listed)}"
     assert listed <= there, f"not in the tree: {sorted(listed - there)}"
+
+
+def drawn() -> tuple[dict[str, str], set[tuple[str, str]]]:
+    """(group of each module, arrows) of the diagram in docs/architecture.md."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    groups = {
+        f"roadtrip.{m}": g for g, ms in re.findall(r'^  (\w+)\["<b>.*</b><br>(.*)"\]$', text, re.M) for m in ms.split()
+    }
+    return groups, set(re.findall(r"^  (\w+) --> (\w+)$", text, re.M))
+
+
+def test_the_diagram_is_what_is_imported():
+    groups, arrows = drawn()
+    modules = {name_of(f): imports(f) for f in CORE if name_of(f) != "roadtrip"}
+    group_of = {m: groups.get("roadtrip.ui" if m.startswith("roadtrip.ui") else m) for m in modules}
+    assert None not in group_of.values(), [m for m, g in group_of.items() if g is None]
+    assert groups.keys() <= modules.keys()
+    real = {(group_of[m], group_of[o]) for m, others in modules.items() for o in others if o in group_of}
+    real = {(a, b) for a, b in real if a != b}
+    reached = set(real)
+    while more := {(a, d) for a, b in reached for c, d in reached if b == c} - reached:
+        reached |= more
+    assert not [a for a, b in reached if a == b], "groups import each other in a circle"
+    assert arrows == {
+        (a, b) for a, b in real if not any((a, c) in reached and (c, b) in reached for c in groups.values())
+    }

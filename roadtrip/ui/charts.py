@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
+from ..errors import RoadtripError
 from ..evaluation import compare_to_baselines
 from ..study import ARMS, Row
 from ..study.analysis import groups, measure_value
@@ -97,6 +98,15 @@ def error_curves(psnr: Mapping[str, Values], deepest: int, name: str = "model", 
     note |= {"xanchor": "left", "yanchor": "bottom"}
     marks = {"shapes": [mark] if deepest else [], "annotations": [note] if deepest else []}
     return _figure(lines, "frames ahead", "PSNR, dB", **marks)
+
+
+def chart(figure: dict[str, Any]) -> Any:
+    """A figure of this module as plotly shows it in a notebook's cell. Raises RoadtripError where plotly is not there."""
+    try:
+        from plotly.graph_objects import Figure
+    except ModuleNotFoundError:
+        raise RoadtripError("Charts need plotly: pip install 'roadtrip[app]'.") from None
+    return Figure(figure)
 
 
 def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, Any]:

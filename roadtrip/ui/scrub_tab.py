@@ -11,13 +11,22 @@ from torch import Tensor
 
 from ..checkpoint import load
 from ..errors import RoadtripError
-from ..evaluation import HORIZON, baselines, compare_to_baselines, film_windows, verdict_window
+from ..evaluation import (
+    HELD_OUT,
+    HORIZON,
+    N_STARTS,
+    baselines,
+    compare_to_baselines,
+    evaluate,
+    film_windows,
+    verdict_window,
+)
 from ..export import write
 from ..film import Film, evenly_spaced
 from ..frames import as_float, psnr
 from ..oscillation import MIN_WINDOW, oscillation
 from . import live_section
-from .budget import MAX_HORIZON, horizon_in_range
+from .budget import MAX_HORIZON, check_rollout, horizon_in_range
 from .charts import NAMES, error_curves
 from .compute import computed
 from .player import carried, chart, chart_value, download, lossless_box, note, player, player_value, strip, strip_value
@@ -49,6 +58,7 @@ from .tab import (
 
 PLAYER = "rt-scrub-player"
 STRIP_STARTS = 12  # to pick from
+MAX_MEASURED, MEASURED = 32, 8  # frames ahead and starts of what the API measures
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
 
 
@@ -168,6 +178,19 @@ def export(session: Session, model_name: str, film_name: str, start: float, hori
     return str(write(session.download_dir() / f"rollout{FORMATS[kind]}", y))
 
 
+@user_errors()
+@computed
+def measure(session: Session, model_name: str, film_name: str, horizon: float) -> dict[str, Any]:
+    """Evaluation.to_dict of a model on held-out film, of MEASURED starts and at most MAX_MEASURED frames ahead. For scripts
+    alone: the page shows one rollout."""
+    horizon = min(horizon_in_range(horizon), MAX_MEASURED)
+    model = session.model(model_name)
+    film = film_for(session, film_name, model)
+    check_rollout(model, film.size, (MEASURED + N_STARTS) * horizon)
+    held_out = model.provenance.held_out if model.provenance else HELD_OUT
+    return evaluate(model, film, horizon, held_out=held_out, most=MEASURED).to_dict()
+
+
 def build(session: gr.State) -> Tab:
     gr.Markdown(
         "## How long does it stay realistic?\n"
@@ -208,6 +231,7 @@ def build(session: gr.State) -> Tab:
     draw_first: Event = QUIET | VIEW | {"fn": open_view, "inputs": asked, "outputs": [start, *outputs]}
     draw_strip: Event = QUIET | VIEW | {"fn": strip_of, "inputs": [session, model, film], "outputs": starts}
     gr.on([lossless.input, start.release, horizon.release], **draw)
+    gr.Button(visible=False).click(measure, asked[:3] + asked[4:], gr.JSON(visible=False), api_name="measure", **VIEW)
     taken = use.click(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
     for chosen in (model.input, film.input, taken.success):
         chosen(start_range, [session, film, model], start, **QUIET | VIEW).then(**draw).then(**draw_strip)

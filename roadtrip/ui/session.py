@@ -24,7 +24,7 @@ from ..errors import RoadtripError
 from ..film import Film, load_film
 from ..model import NextFrame
 from ..recipes import Recipe
-from ..train import Progress
+from ..train import Paused, Progress
 from . import budget
 from .compute import on_compute_thread, release_memory
 from .library import ROADS, checkpoints, rendered_road, shipped, shipped_names
@@ -45,7 +45,7 @@ class Snapshot:
     preview: Tensor | None
     psnr: dict[str, list[float]] | None
     start: int
-    progress: Progress | Path | None  # to go on from, also as a folder; not from another process
+    progress: Progress | Paused | Path  # to go on from, also as a folder
 
 
 @dataclass
@@ -149,7 +149,11 @@ class Session:
         models = list(self.models.values())
         if self.trained and all(model is not self.trained for model in models):
             models.append(self.trained)
-        if self.unfinished and self.unfinished.latest and isinstance(self.unfinished.latest.progress, Progress):
+        if (
+            self.unfinished
+            and self.unfinished.latest
+            and isinstance(self.unfinished.latest.progress, Progress | Paused)
+        ):
             models += [self.unfinished.latest.model] * 4
         weights = sum(t.nbytes for model in models for t in model.state_dict().values())
         return weights + sum(film.frames.nbytes for film in list(self.films.values()))
@@ -184,7 +188,7 @@ class Session:
             films = {name: film.save(folder / f"film {i}") for i, (name, film) in enumerate(self.films.items())}
             models = {name: path for name, model in self.models.items() if (path := kept(model))}
             parked = Parked(folder, films, models, kept(self.trained), kept(latest.model if latest else None))
-            if latest and isinstance(latest.progress, Progress):
+            if latest and isinstance(latest.progress, Progress | Paused):
                 latest.progress = save(folder / "run", latest.progress, resumable=True)
         except RoadtripError:
             shutil.rmtree(folder, ignore_errors=True)

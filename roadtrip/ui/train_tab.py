@@ -43,7 +43,7 @@ def run(
 def resume(session: Session, seconds: float) -> Generator[tuple[Any, ...]]:
     """Goes on with the run that was trained last, for `seconds` more; yields what `run` does."""
     last = session.unfinished
-    if last is None or last.latest is None or last.latest.progress is None:
+    if last is None or last.latest is None:
         raise RoadtripError("There is no run to resume here; start one first.")
     yield from _go_on(session, last, seconds)
 

@@ -12,11 +12,13 @@ from time import monotonic, sleep
 from typing import Any
 
 import gradio as gr
+import torch
 
 from ..errors import RoadtripError
 from ..film import Film
+from ..model import NextFrame
 from ..recipes import Recipe
-from ..train import Progress, train
+from ..train import Paused, Progress, train
 from . import budget
 from .compute import ZERO_GPU, gpu, interleave
 from .library import ROAD
@@ -29,13 +31,15 @@ KEPT = "in the menus of the other tabs"
 training_now: set[object] = set()  # trainings on this server
 
 
-Plan = tuple[Recipe, Film, int, Progress | Path | None]  # recipe, film, seed, what to go on from
+Plan = tuple[Recipe, Film, int, Progress | Paused | Path | None]  # recipe, film, seed, what to go on from
 
 
 @gpu(lambda plans, seconds, steps: round(seconds or 0.5 * steps * len(plans)) + 30)
 def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Snapshot] | None]:
     """(which plan, Snapshot) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each; None
     wherever others may compute. Raises RoadtripError where a training is over its budget."""
+    if ZERO_GPU:  # in a forked process, where OpenMP's threads of the first one are gone, and would be waited for
+        torch.set_num_threads(1)
     with ExitStack() as open_streams:
         streams: dict[int, Iterator[Snapshot | None]] = {}
         for i, (recipe, film, seed, resume) in enumerate(plans):
@@ -67,8 +71,14 @@ def _snapshots(stream: Iterator[Progress | None], is_new: bool) -> Iterator[Snap
             model = copy.deepcopy(p.model).cpu().requires_grad_(False)
             so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
             # a borrowed GPU lends another process, and only what is yielded comes back from there
-            yield Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, None if ZERO_GPU else p)
+            going = _paused(model, p) if ZERO_GPU else p
+            yield Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, going)
         began = monotonic()
+
+
+def _paused(model: NextFrame, p: Progress) -> Paused:
+    tensors, facts = p.state()
+    return Paused(model, {name: value.cpu() for name, value in tensors.items()}, facts)
 
 
 def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
