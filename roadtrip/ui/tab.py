@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from .budget import VIEWS
+from .budget import OUR_FAULT, VIEWS
 from .library import ROAD, opening_model, shipped_titles
 from .session import Session
 
@@ -21,9 +21,6 @@ Event = dict[str, Any]  # what gradio listens with: fn, inputs, outputs, and how
 QUIET: Event = {"api_visibility": "private", "show_progress": "hidden"}
 # beside a training; most of them only wait for their turn
 VIEW: Event = {"concurrency_id": "view", "concurrency_limit": VIEWS, "show_progress": "hidden"}
-
-
-OUR_FAULT = "Something went wrong on our side; try again, or with other settings."
 
 
 class Field(NamedTuple):

@@ -114,7 +114,8 @@ def view(outputs: int) -> Callable[[Callable[..., Drawing]], View]:
     def decorate(draw: Callable[..., Drawing]) -> View:
         def drawn(session: Session, choices: tuple[Any, ...], pinned: bool = False) -> Iterator[Busy | Shown]:
             if (session.models.keys() | session.films.keys()).intersection(c for c in choices if isinstance(c, str)):
-                yield from (step for step in interleave(session, draw(session, *choices)) if step)
+                own: Iterator[Any] = interleave(session, draw(session, *choices))
+                yield from (step for step in own if step is not None)
                 return
             key = draw.__module__, str(checkpoints()), choices
             if pinned:
@@ -123,11 +124,12 @@ def view(outputs: int) -> Callable[[Callable[..., Drawing]], View]:
             if found is None:
                 with _kept.alone(key):
                     found = _kept.find(key)
-                    for step in interleave(session, draw(Session(), *choices)) if found is None else ():
+                    steps: Iterator[Any] = interleave(session, draw(Session(), *choices))
+                    for step in steps if found is None else ():
                         if isinstance(step, Shown):
                             found = step
                             _kept.keep(key, step)
-                        elif step:
+                        elif step is not None:
                             yield step
             assert found
             yield found
