@@ -107,8 +107,8 @@ def learn(
             yield view() if item else None
             if monotonic() > ends:
                 raise RoadtripError(
-                    f"Others compute here, too: this run was stopped after {limit:.0f} s. What it learned was kept; Continue "
-                    "goes on with it."
+                    f"Others compute here, too: this run was stopped after {limit:.0f} s. What it learned was kept; "
+                    "Continue goes on with it."
                 )
 
 
