@@ -52,6 +52,7 @@ class Page(gr.Blocks):
         except RoadtripError as error:
             raise ui_error(str(error)) from None
         except (ValueError, TypeError, KeyError, OSError):  # of gradio's own, before a handler is called
+            logging.getLogger("roadtrip").info("refused", exc_info=True)
             raise ui_error(NOT_UNDERSTOOD) from None
         except Exception as error:
             if isinstance(error, StopAsyncIteration):

@@ -19,7 +19,7 @@ from ..evaluation import (
     film_windows,
     verdict_window,
 )
-from ..export import write
+from ..export import rate_of, write
 from ..film import evenly_spaced
 from ..frames import as_float, psnr
 from ..oscillation import MIN_WINDOW, oscillation
@@ -215,7 +215,8 @@ def build(session: gr.State) -> Tab:
         lossless = lossless_box()
     with gr.Accordion("Files: the rollout alone, a checkpoint of your own", open=False):
         with gr.Row():
-            kinds = gr.Dropdown(list(FORMATS), label="Rollout as", info="Pixels are repeated, never smoothed.")
+            info = f"Pixels are repeated, never smoothed. A gif plays {rate_of('x.gif', 8):.3g} frames a second, not 8."
+            kinds = gr.Dropdown(list(FORMATS), label="Rollout as", info=info)
             alone = gr.Button("Save the rollout")
         file = gr.File(label="model.safetensors: drop it to use it", file_types=[".safetensors"], height=110)
     asked = [session, model, film, start, horizon]
