@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: app test test-lowest lint docs wheel picture readme bench bench-compare checkpoints findings browser clean
+.PHONY: app test test-lowest fuzz audit lint docs wheel picture readme bench bench-compare checkpoints findings browser clean
 
 app: $(VENV)/.ready
 	$(BIN)/python app.py
@@ -18,6 +18,14 @@ test: $(VENV)/.ready-dev browser
 # at the lower ends of all ranges, in an environment of its own: make test-lowest PYTHON=python3.12
 test-lowest:
 	$(MAKE) test VENV=.venv-lowest-$(notdir $(PYTHON)) RESOLUTION=lowest-direct
+
+# what `make test` tries of broken files, many times over: make fuzz CASES=20000
+fuzz: $(VENV)/.ready-dev
+	ROADTRIP_FUZZ=$(or $(CASES),5000) $(BIN)/python -m pytest -q tests/test_fuzz.py
+
+# known weaknesses of what is installed
+audit: $(VENV)/.ready-dev
+	$(BIN)/python -m pip_audit --skip-editable --progress-spinner off
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

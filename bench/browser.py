@@ -1,15 +1,19 @@
 """`python -m bench.browser`: what a visitor waits for, in Chromium, and what the app takes from a training.
 
 Slider to new pixels (128 frames × 3 views) with the server idle and while a training runs, in milliseconds and in display
-frames measured in the same page; the first moving picture, and what was loaded for it; steps that the app trains
-in some seconds beside the same run in a process without it. Needs the test extra and Chromium; close everything else first.
+frames measured in the same page; the first moving picture, and what was loaded for it; an example, another start, and
+stills of one's own from the drop to the first training step; steps that the app trains in some seconds beside the same run
+in a process without it. --before TREE measures what a visitor waits for in another checkout first, in the same run. Needs
+the test extra and Chromium; close everything else first.
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 QUIET = ["no-sandbox", "headless", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"]
 QUIET += ["disable-background-networking", "disable-component-update"]
+WARM = float(os.environ.get("BENCH_WARM", 15))  # seconds
 PLAYER = "#rt-scrub-player [data-testid=player]"
 SLIDE = """async ({player, times}) => {
   const root = document.querySelector(player), slider = root.querySelector('[data-testid=player-slider]');
@@ -60,9 +65,13 @@ print(p.step)
 class Served:
     """The app in a process of its own, as a visitor meets it."""
 
+    def __init__(self, tree: Path = ROOT):
+        self.tree = tree
+
     def __enter__(self) -> str:
+        how: dict[str, Any] = {"cwd": self.tree, "env": os.environ | {"PYTHONPATH": str(self.tree)}}
         command = [sys.executable, "-c", SERVE]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **how)
         assert self.process.stdout
         return self.process.stdout.readline().strip()
 
@@ -99,6 +108,72 @@ def first_picture(browser: Any, address: str) -> None:
     )
 
 
+def waits(browser: Any, address: str) -> None:
+    """What a visitor waits for after a click, in seconds: medians of the clicks."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(address)
+    shown = "document.querySelector('#rt-{}-player [data-testid=player]')"
+    page.wait_for_function(f"{shown.format('compare')}?.dataset.frames > 1", timeout=90_000)
+    page.wait_for_timeout(8000)
+
+    def clicked(button: Any, tab: str) -> float:
+        player = shown.format(tab)
+        before = page.evaluate(f"+{player}.dataset.loads")
+        began = time.perf_counter()
+        button.click()
+        page.wait_for_function(f"+{player}.dataset.loads > {before}", timeout=90_000, polling=10)
+        return time.perf_counter() - began
+
+    pictures = page.locator("#rt-examples button")  # or, as it was before, a button a match
+    names = ("Where it flips", "Stays a road (blurry)", "v1 vs v2", "LSTM vs v2")
+    examples = [pictures.nth(i) for i in (1, 2, 3, 0)] if pictures.count() else []
+    examples = examples or [page.get_by_role("button", name=name, exact=True) for name in names]
+    took = [clicked(example, "compare") for example in examples]
+    page.get_by_role("tab", name="Scrub").click()
+    page.wait_for_function("document.querySelectorAll('#rt-starts button').length == 12", timeout=90_000)
+    page.wait_for_timeout(4000)
+    starts = [clicked(page.locator("#rt-starts button").nth(i), "scrub") for i in (3, 6, 9)]
+    print(
+        f"an example: {statistics.median(took):.2f} s ({min(took):.2f} to {max(took):.2f})   another start: "
+        f"{statistics.median(starts):.2f} s ({min(starts):.2f} to {max(starts):.2f})",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        drop(page, stills(Path(folder)))
+
+
+def stills(folder: Path) -> list[str]:
+    """Sixty stills of a rendered road, as a visitor's own."""
+    from roadtrip import open_film
+    from roadtrip.frames import images
+
+    for t, picture in enumerate(images(open_film("scenery:3", size=(144, 256)).frames[:60])):
+        picture.save(folder / f"{t:02}.jpg")
+    return sorted(map(str, folder.iterdir()))
+
+
+def drop(page: Any, files: list[str]) -> None:
+    page.get_by_role("tab", name="Train").click()
+    page.wait_for_timeout(4000)
+    fold, actions = page.get_by_role("button", name="Your own film", exact=True), 2
+    began = time.perf_counter()
+    if fold.count():  # as it was before
+        fold.click()
+        page.wait_for_timeout(500)
+        actions += 2
+    page.locator("#rt-tab-train input[type=file], input[type=file][multiple]").first.set_input_files(files)
+    if fold.count():
+        page.get_by_text("59.jpg").wait_for(timeout=90_000)
+        page.get_by_role("button", name="Use this film").click()
+    page.wait_for_function("document.body.innerText.includes('60 frames')", timeout=90_000, polling=20)
+    page.locator("#rt-start").click()
+    page.wait_for_function(
+        "/step \\d+/.test(document.querySelector('#rt-status').innerText)", timeout=90_000, polling=20
+    )
+    print(f"60 stills, from the drop to training: {time.perf_counter() - began:.2f} s, {actions} actions", flush=True)
+    page.locator("#rt-stop").click()
+
+
 def beside(page: Any) -> int:
     """Bytes that this page has fetched, but for Gradio's and Plotly's own files."""
     theirs = ("/assets/", "/static/", "plotly", "data:")  # and what was in an answer already
@@ -124,16 +199,28 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="pairs of trainings, in the app and without it")
     parser.add_argument("--seconds", type=float, default=20, help="of each of them")
     parser.add_argument("--recipe", default="v1")
+    parser.add_argument("--before", type=Path, help="another checkout, whose waits are measured first")
     args = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if chromium is None:
         parser.exit(2, "There is no Chromium on the PATH.\n")
+    launched = {"executable_path": chromium, "args": [f"--{a}" for a in QUIET]}
+    if args.before:
+        with Served(args.before.resolve()) as address, sync_playwright() as playwright:
+            time.sleep(WARM)
+            browser = playwright.chromium.launch(**launched)
+            print("before:")
+            first_picture(browser, address)
+            waits(browser, address)
+            browser.close()
+        print("after:")
     with Served() as address, sync_playwright() as playwright:
-        time.sleep(15)  # what the first visit shows is made meanwhile, as on a server that has been up for a while
-        browser = playwright.chromium.launch(executable_path=chromium, args=[f"--{a}" for a in QUIET])
+        time.sleep(WARM)  # what the first visit shows is made meanwhile, as on a server that has been up for a while
+        browser = playwright.chromium.launch(**launched)
         first_picture(browser, address)
+        waits(browser, address)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         page.goto(f"{address}?tab=scrub&horizon=128")
         page.wait_for_function(f"document.querySelector('{PLAYER}')?.dataset.frames == 128", timeout=90_000)

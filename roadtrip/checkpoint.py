@@ -356,6 +356,16 @@ def hub_file(name: str, **how: Any) -> Path:
     raise RoadtripError(f"There is no checkpoint at {name}: it is not a folder here, and {problem}.") from None
 
 
+def read_provenance(folder: str | Path) -> Provenance | None:
+    """Where the weights in a checkpoint folder come from, without reading them; None where they don't say. Raises
+    RoadtripError for a config that is missing or damaged."""
+    try:
+        config = json.loads((Path(folder) / CONFIG).read_text())
+    except (OSError, ValueError, RecursionError):
+        raise RoadtripError(f"There is no readable {CONFIG} in {Path(folder).name}.") from None
+    return _checked(config, CONFIG)[1]
+
+
 def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `Progress.state()` gave, from a checkpoint folder. Raises RoadtripError where it was not saved resumable."""
     file = Path(path) / STATE

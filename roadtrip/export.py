@@ -1,9 +1,12 @@
 """Frames to files: mp4, gif, webp, a png strip. Independent of models and films."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy
+import torch
 from torch import Tensor
 
 from .atomic import whole_file
@@ -12,6 +15,7 @@ from .frames import images, one_film, sheet, to_bytes
 
 FORMATS = (".mp4", ".gif", ".webp", ".png")
 BT709 = 1  # the code of its matrix, primaries and transfer characteristics in ITU-T H.273
+GAP = 8  # pixels between films that stand beside each other
 MAX_SIDE = 16383  # pixels that webp and h264 hold
 
 
@@ -48,6 +52,51 @@ def write(path: str | Path, frames: Tensor, fps: float = 8, scale: int = 3, qual
                 file, save_all=True, append_images=rest, duration=round(1000 / rate_of(path, fps)), loop=0, **how
             )
     return path
+
+
+def beside(views: Mapping[str, Tensor], said: Mapping[str, str], width: int = 1280) -> Tensor:
+    """Films beside each other, each under its label and above what is said of it.
+
+    views: by label, uint8 or float in [0, 1], [T, 3, H, W] of any lengths and sizes; a shorter one begins again. said: by
+    label, a sentence or nothing. width: at least so many pixels in all; pixels are repeated, never smoothed.
+    Returns uint8 [T, 3, H, W] of the longest T, with even sides. Raises RoadtripError as frames.one_film does.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    films = {label: one_film(frames) for label, frames in views.items()}
+    each = -(-(width - GAP * (len(films) - 1)) // len(films))  # of each film, at least
+    drawn = [to_bytes(frames, -(-each // frames.shape[-1])) for frames in films.values()]  # [T, h, w, 3]
+    font = ImageFont.load_default(size=22)
+    lines = [[*_wrapped(label, font, v.shape[2]), *_wrapped(said.get(label, ""), font, v.shape[2])]
+             for label, v in zip(films, drawn)]  # fmt: skip
+    head = max(len(own) for own in lines) * 28 + 12
+    sides = sum(v.shape[2] for v in drawn) + GAP * (len(drawn) - 1), head + max(v.shape[1] for v in drawn)
+    ground = Image.new("RGB", (sides[0] + sides[0] % 2, sides[1] + sides[1] % 2), (20, 20, 20))
+    pen, left = ImageDraw.Draw(ground), 0
+    for own, v in zip(lines, drawn):
+        for i, line in enumerate(own):
+            pen.text((left + 6, 4 + 28 * i), line, (255, 255, 255), font)
+        left += v.shape[2] + GAP
+    still = torch.from_numpy(numpy.array(ground))
+    frames = still.expand(max(len(v) for v in drawn), *still.shape).clone()
+    left = 0
+    for v in drawn:
+        for t in range(len(frames)):
+            frames[t, head : head + v.shape[1], left : left + v.shape[2]] = v[t % len(v)]
+        left += v.shape[2] + GAP
+    return frames.movedim(-1, 1)
+
+
+def _wrapped(text: str, font: Any, width: int) -> list[str]:
+    """Text in lines of at most `width` pixels; a word that is longer stands alone."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width - 12:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def rate_of(path: str | Path, fps: float) -> float:

@@ -245,7 +245,7 @@ class FilmSummary:
         cuts = {0: "no cuts", 1: "one cut"}.get(len(self.cuts), f"{len(self.cuts)} cuts")
         text = (
             f"{self.name}: {self.frames} frames{length} of {width}×{height}, {cuts}; at gap {self.gap} copying the last "
-            f"frame gets {self.copy_last_psnr:.1f} dB."
+            f"frame gets {self.copy_last_psnr:.1f} dB (the baseline to beat)."
         )
         if self.suggested_gap != self.gap and abs(self.copy_last_psnr - TIME_LAPSE_PSNR) > 2:
             text += f" A gap of {self.suggested_gap} would be most like the post's time lapse."

@@ -5,6 +5,7 @@ Pure functions, independent of films, models and files.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,6 +43,24 @@ def sheet(frames: Tensor, columns: int, scale: int = 1) -> Image:
     if not (isinstance(columns, int) and columns >= 1):
         raise RoadtripError(f"A sheet can't have {columns} columns; choose at least 1.")
     return images(make_grid(as_float(one_film(frames)), nrow=columns, padding=2)[None], scale)[0]
+
+
+def flow_colours(flow: Tensor, most: float = 8.0) -> Tensor:
+    """A flow [2, H, W] in pixels as a picture [3, H, W] in [0, 1]: its direction as a hue, its length as how far the colour
+    is from white, full at `most` pixels."""
+    x, y = flow
+    turn = torch.atan2(y, x) / (2 * math.pi)
+    hue = torch.stack([(6 * (turn + shift) % 6 - 3).abs() - 1 for shift in (0.0, 2 / 3, 1 / 3)]).clamp(0, 1)
+    return 1 - (torch.hypot(x, y) / most).clamp(0, 1) * (1 - hue)
+
+
+def heat(frame: Tensor, scores: Tensor) -> Tensor:
+    """Scores of patches [h, w] over their frame [3, H, W] in [0, 1], as a picture alike: blue where a patch is taken for
+    real (a score of 1 or more is as blue as it gets), orange where for generated."""
+    wide = torch.nn.functional.interpolate(scores[None, None].clamp(-1, 1), frame.shape[1:])[0]
+    colour = torch.tensor([[0.84, 0.37, 0.0], [0.0, 0.45, 0.7]])[(wide[0] > 0).long()].movedim(-1, 0)
+    grey = frame.mean(dim=0, keepdim=True).expand_as(frame)
+    return grey + 0.75 * wide.abs() * (colour - grey)
 
 
 def one_film(frames: Tensor) -> Tensor:

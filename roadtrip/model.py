@@ -99,9 +99,13 @@ class OpticalFlow(nn.Module):
         nn.init.zeros_(self.flow.weight)
         nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
 
-    def forward(self, frame: Tensor, code: Tensor) -> Tensor:
+    def field(self, code: Tensor) -> Tensor:
+        """The flow, float32 [B, 2, H, W] in pixels: (x, y) from each pixel to where it comes from."""
         flow = FLOW_SCALE * self.flow(_act(code)).float()  # [B, 2, H/8, W/8]
-        return warp(frame, F.interpolate(flow, scale_factor=8, mode="bilinear"))
+        return F.interpolate(flow, scale_factor=8, mode="bilinear")
+
+    def forward(self, frame: Tensor, code: Tensor) -> Tensor:
+        return warp(frame, self.field(code))
 
 
 class Decoder(nn.Module):
@@ -306,6 +310,16 @@ class NextFrame(
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
         return self.step(f2, self.observe(f1))[0]
+
+    @torch.no_grad()
+    def inside(self, f1: Tensor, f2: Tensor) -> dict[str, Tensor]:
+        """What is made on the way from f1 and f2 to g3, float [B, …]: "flow" [B, 2, H, W] in pixels (where there is one),
+        "moved", f2 along it, "change", what is added to that, and "g3", of a network that samples with z = 0."""
+        shape, state = self.latent_shape(*f1.shape[2:]), self.observe(f1)
+        code, moved, _, _ = self._explain(f2, state, None)
+        g3, _ = self.step(f2, state, z=f1.new_zeros(len(f1), *shape) if shape else None)
+        made = {"moved": moved, "change": g3 - moved, "g3": g3}
+        return {"flow": self.flow.field(code)} | made if self.flow else made
 
     def _explain(self, frame: Tensor, state: State, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor, State]:
         """(code, the moved frame, its skip, the state to go on from): all that the two frames say of the next one."""

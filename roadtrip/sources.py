@@ -190,6 +190,8 @@ def _cached(
     digest = hashlib.sha256(json.dumps([VERSION, size, key]).encode()).hexdigest()[:32]
     file = cache_folder() / "films" / f"{digest}-v{VERSION}.film"
     if film := _kept(file):
+        # left where an import was killed after the film was whole
+        shutil.rmtree(file.with_suffix(".unfinished"), ignore_errors=True)
         return film
     with _locked(file, report):
         if film := _kept(file):  # made by the import that was waited for

@@ -26,7 +26,7 @@ from .cuda_graph import CudaGraphed
 from .diffusion import SPANS, denoising_loss, latents, noisy
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
-from .evaluation import HELD_OUT, baselines
+from .evaluation import HELD_OUT, HORIZONS, baselines
 from .film import Film, evenly_spaced
 from .frames import as_float, psnr
 from .losses import discriminator_loss, generator_loss, pingpong_loss, r1_penalty, reconstruction_loss
@@ -41,6 +41,7 @@ from .sources import open_film
 T = TypeVar("T")
 REPORT_EVERY = 0.5  # seconds between reports, where steps are shorter
 PREVIEW_FRAMES = 16
+EVAL_FRAMES = tuple(reversed(HORIZONS))  # how far ahead errors may be followed, the furthest first
 N_EVAL_CLIPS = 4  # held-out clips whose errors are followed while training
 
 
@@ -53,8 +54,8 @@ class Progress:
     "generator" (its GAN loss) and "discriminator".
     preview: float [16, 3, H, W] in [0, 1], a rollout of a fixed held-out clip, or None when none is due.
     preview_start: index into film.frames where that clip begins.
-    psnr: whenever there is a preview, dB at horizons 1 … 16 of "model" and each baseline, means over 4 held-out clips;
-    None where nothing is held out, or too little for such a clip.
+    psnr: whenever there is a preview, dB at horizons 1 … 16, or the first 4 or 1 of them where the held-out film reaches
+    no further, of "model" and each baseline, means over at most 4 held-out clips; None where there is no such clip.
     steps: the planned number; None while `seconds` are being turned into steps.
     """
 
@@ -212,7 +213,10 @@ class Run:
                 f"{film.name} has no stretch to train on that holds a clip of {recipe.clip} frames at gap {film.gap}; "
                 f"use a smaller gap, a longer film, or hold out less."
             )
-        followed = film.starts(2 + PREVIEW_FRAMES, "held_out", held_out) if held_out else self.starts[:0]
+        # errors reach as far ahead as the held-out film does
+        reach = [h for h in EVAL_FRAMES if held_out and len(film.starts(2 + h, "held_out", held_out))]
+        self.eval_frames = reach[0] if reach else 0
+        followed = film.starts(2 + self.eval_frames, "held_out", held_out) if reach else self.starts[:0]
         self.eval_starts = evenly_spaced(followed, N_EVAL_CLIPS)
         preview = self.eval_starts if len(followed) else film.starts(2, "held_out", held_out)
         preview = preview if len(preview) else self.starts
@@ -266,11 +270,12 @@ class Run:
             recipe, film, seed, held_out, self.dtype, device.type
         )
 
-    def step(self, steps: int | None) -> dict[str, Tensor]:
-        """One training step of a run of `steps` in all; the losses, still on the device."""
-        return finish(self.step_in_slices(steps))
+    def step(self, steps: int | None, only: str | None = None) -> dict[str, Tensor]:
+        """One training step of a run of `steps` in all; the losses, still on the device. only: "generator" or
+        "discriminator" moves the weights of that one alone."""
+        return finish(self.step_in_slices(steps, only))
 
-    def step_in_slices(self, steps: int | None) -> Slices[dict[str, Tensor]]:
+    def step_in_slices(self, steps: int | None, only: str | None = None) -> Slices[dict[str, Tensor]]:
         """`step`, which can be closed wherever it yields: then it was none."""
         self._plan(steps)
         share, before = self._lr_share(self.step_count), (self.random.get_state(), self.carry)
@@ -280,9 +285,9 @@ class Run:
         try:
             batch = yield from self._sample_in_slices()
             if isinstance(self.train_step, CudaGraphed):
-                losses = self.train_step(r1_due, *batch)
+                losses = self.train_step(r1_due, only, *batch)
             else:
-                losses = yield from self._train_in_slices(r1_due, batch)
+                losses = yield from self._train_in_slices(r1_due, only, batch)
         except GeneratorExit:
             self.random.set_state(before[0])
             self.carry = before[1]
@@ -292,6 +297,40 @@ class Run:
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), rate)
         self.step_count += 1
         return {name: loss.detach().clone() for name, loss in losses.items()}
+
+    def step_by_hand(self, only: str | None = None) -> dict[str, float]:
+        """A step within the plan so far, of both networks or of one alone; its losses. No script repeats that, and the
+        provenance says so, as of a run that was planned anew. Raises RoadtripError where there is no such network."""
+        if only == "discriminator" and not self.recipe.gan_weight:
+            raise RoadtripError("This recipe has no discriminator to step; v3-pair and v3-single have one.")
+        losses = {name: loss.item() for name, loss in self.step(self.planned, only).items()}
+        if self.planned is not None and self.step_count > self.planned:
+            self.planned = self.step_count
+        for model in (self.model, self.ema):
+            known, stop = model.provenance, (self.step_count, 0)
+            stops = (*(s for s in known.resumed_at if s[1] != 0), stop)  # of those by hand the last one is enough
+            model.provenance = replace(known, step=self.step_count, steps=self.planned, resumed_at=stops)
+        return losses
+
+    @torch.no_grad()
+    def inside(self) -> dict[str, Tensor]:
+        """What the networks make of one clip, held out where there is one, on the CPU: f1, f2, f3 [3, H, W] and what
+        NextFrame.inside gives, in [0, 1] but for the flow; and of each window of frames that the discriminator sees,
+        "real" and "generated" [n, K, 3, H, W] in [0, 1] with their "real scores" and "generated scores" [n, h, w]."""
+        starts = self.film.starts(self.recipe.clip, "held_out", self.held_out) if self.held_out else self.starts
+        start = starts[len(starts) // 2] if len(starts) else self.starts[len(self.starts) // 2]
+        clip = as_float(self.film.clips(start.view(1), 2 + self.recipe.unroll)).to(self.device)
+        f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (clip[:, 0], clip[:, 1]))
+        found = {"f1": f1, "f2": f2, "f3": clip[:, 2]} | self.model.inside(f1, f2)
+        found = {name: value[0].float().cpu() for name, value in found.items()}
+        if self.recipe.gan_weight:
+            generated = torch.stack(list(islice(drive(self.model, f1, f2), self.recipe.unroll)), dim=1)
+            batch = Batch(clip, f1, f2, None, None, None, None, None)
+            for name, frames in (("real", clip[:, 2:]), ("generated", generated)):
+                seen = self._windows(batch, frames)
+                found[name] = seen.unflatten(1, (-1, 3)).float().cpu()
+                found[f"{name} scores"] = self.discriminator(seen)[:, 0].float().cpu()
+        return found
 
     def sample_batch(self) -> Batch:
         return finish(self._sample_in_slices())
@@ -319,10 +358,10 @@ class Run:
             z = noisy(clips[:, 2:], recipe.sampler, random)
         return Batch(clips, f1, f2, noise, feedback_noise, order, z, anchor)
 
-    def _train_step(self, r1_due: bool, *tensors: Any) -> dict[str, Tensor]:
-        return finish(self._train_in_slices(r1_due, Batch(*tensors)))
+    def _train_step(self, r1_due: bool, only: str | None, *tensors: Any) -> dict[str, Tensor]:
+        return finish(self._train_in_slices(r1_due, only, Batch(*tensors)))
 
-    def _train_in_slices(self, r1_due: bool, batch: Batch) -> Slices[dict[str, Tensor]]:
+    def _train_in_slices(self, r1_due: bool, only: str | None, batch: Batch) -> Slices[dict[str, Tensor]]:
         """`_train_step`, which yields only before anything changes."""
         recipe = self.recipe
         yield
@@ -352,8 +391,9 @@ class Run:
             with self._autocast():
                 scores = self.discriminator(torch.cat([real_windows, fake_windows]))
             losses["discriminator"] = discriminator_loss(recipe.gan_loss, *scores.chunk(2))
-            self._descend([self.disc_optimiser], self.discriminator, losses["discriminator"], recipe.disc_clip_norm)
-            if r1_due:
+            if only != "generator":
+                self._descend([self.disc_optimiser], self.discriminator, losses["discriminator"], recipe.disc_clip_norm)
+            if r1_due and only != "generator":
                 penalty = recipe.r1_weight * recipe.r1_interval * r1_penalty(self.discriminator, real_windows)
                 self._descend([self.disc_optimiser], self.discriminator, penalty, 0)
 
@@ -364,7 +404,8 @@ class Run:
             total = total + recipe.gan_weight * losses["generator"]
             self.discriminator.requires_grad_(True)
 
-        self._descend(self.optimisers, self.model, total, recipe.clip_norm)
+        if only != "discriminator":
+            self._descend(self.optimisers, self.model, total, recipe.clip_norm)
         return losses
 
     def _descend(
@@ -486,9 +527,9 @@ class Run:
         preview = frames[starts.tolist().index(self.preview_start)]
         if not len(self.eval_starts):
             return preview, None
-        real = as_float(self.film.clips(self.eval_starts, 2 + PREVIEW_FRAMES)).cpu()
-        guesses = baselines(real[:, 0], real[:, 1], PREVIEW_FRAMES, self.model.mean_frame.cpu())
-        errors = {"model": frames} | guesses
+        real = as_float(self.film.clips(self.eval_starts, 2 + self.eval_frames)).cpu()
+        guesses = baselines(real[:, 0], real[:, 1], self.eval_frames, self.model.mean_frame.cpu())
+        errors = {"model": frames[:, : self.eval_frames]} | guesses
         return preview, {name: psnr(y, real[:, 2:]).mean(dim=0).tolist() for name, y in errors.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

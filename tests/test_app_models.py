@@ -20,10 +20,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import roadtrip as rt
 from roadtrip.checkpoint import CONFIG, MODEL, new_provenance
-from roadtrip.ui import compare_tab, film_section, library, scrub_tab, study_section, train_tab, training
+from roadtrip.ui import compare_tab, film_section, library, scrub_tab, study_tab, train_tab, training
 from roadtrip.ui.library import ROAD
 from roadtrip.ui.session import Session, Training
-from roadtrip.ui.starts import film_for, offered_starts, provenance_note, recipe_of, start_range
+from roadtrip.ui.starts import film_for, offered_starts, provenance_note, recipe_of
+
+
+def scrub(*asked):
+    return scrub_tab.scrubbed.now(*asked).answer
+
+
+def compare(*asked):
+    return compare_tab.compared.now(*asked).answer
 
 
 def digest(model) -> str:
@@ -82,7 +90,7 @@ def test_an_uploaded_model_from_nowhere(served, tmp_path):
     rt.save(tmp_path, rt.NextFrame(width=8, depth=1))
     name = scrub_tab.take_checkpoint(session, str(tmp_path / MODEL))["value"]
     assert name == "a model (uploaded)" and recipe_of(session.model(name)) == ""
-    words = scrub_tab.update_view(session, name, ROAD, 0, 4, False)[2]
+    words = scrub(session, name, ROAD, 0, 4, False)[2]
     assert "not on this film" in words
 
 
@@ -231,12 +239,12 @@ def test_a_model_knows_its_film_at_another_size(session):
     assert small.provenance.film.fingerprint != session.film("stills 1").fingerprint
     session.add_model("small", small)
     assert firsts(session, "stills 1", small) == list(range(45, 59))
-    player, _, words = scrub_tab.update_view(session, "small", "stills 1", 0, 4, False)
+    player, _, words, _ = scrub(session, "small", "stills 1", 0, 4, False)
     assert player["key"].split()[-2] == "45" and "not on this film" not in words and "trained" not in words
-    assert min(scrub_tab.strip_of(session, "small", "stills 1")["starts"]) == 45
-    update = start_range(session, "stills 1", "small")
+    assert scrub_tab.strip_of(session, "small", "stills 1")["items"][0]["picked"] == {"start": 45}
+    update = scrub(session, "small", "stills 1", 0, 4, False)[1]
     assert (update["minimum"], update["maximum"]) == (45, 58)
-    assert "not on this film" in scrub_tab.update_view(session, "small", "stills 2", 0, 4, False)[2]
+    assert "not on this film" in scrub(session, "small", "stills 2", 0, 4, False)[2]
     assert firsts(session, "stills 2", small) == list(range(59))
 
 
@@ -256,11 +264,10 @@ def test_starts_are_held_out_for_both_that_are_compared(session):
     session.add_model("much", much)
     session.add_model("little", little)
     for one, other in (("much", "little"), ("little", "much")):
-        update = start_range(session, "stills 1", one, other)
+        update = compare(session, one, other, "stills 1", 1289, False)[1]
         assert (update["minimum"], update["maximum"]) == (54, 58) and 54 <= update["value"] <= 58
-        kept = start_range(session, "stills 1", one, other, start=57)
-        assert kept["value"] == 57
-        player, *_, words = compare_tab.update_view(session, one, other, "stills 1", 30, False)
+        assert compare(session, one, other, "stills 1", 57, False)[1]["value"] == 57
+        player, _, words, *_ = compare(session, one, other, "stills 1", 30, False)
         assert player["key"].endswith(" 54") and "trained on this film" not in words
     assert firsts(session, "stills 1", much) == list(range(30, 59))
 
@@ -270,11 +277,11 @@ def test_where_no_start_is_held_out_for_both_the_page_says_whose_film_it_is(sess
     session.add_model("some", some)
     session.add_model("none", none)
     for one, other, first in (("some", "none", 48), ("none", "some", 3)):
-        player, *_, words = compare_tab.update_view(session, one, other, "stills 1", 3, False)
+        player, _, words, *_ = compare(session, one, other, "stills 1", 3, False)
         assert player["key"].endswith(f" {first}")
         assert "**none was trained on this film**" in words
         assert ("**some was trained on this film**" in words) == (first == 3)
-    words = scrub_tab.update_view(session, "none", "stills 1", 3, 4, False)[2]
+    words = scrub(session, "none", "stills 1", 3, 4, False)[2]
     assert "**none was trained on this film**" in words
 
 
@@ -299,10 +306,10 @@ def test_the_mark_says_how_deep_a_model_was_trained(session):
     """With replay, the trained frames come after as many as 8 generated ones."""
     for name, values, deepest in (("plain", {"unroll": 3}, 3), ("replay", {"unroll": 2, "replay": 8}, 10)):
         session.add_model(name, trained(stills(1), **values))
-        chart = scrub_tab.update_view(session, name, "stills 1", 0, 8, False)[1]["figure"]
+        chart = scrub(session, name, "stills 1", 0, 8, False)[3]["figure"]
         assert chart["layout"]["shapes"][0]["x0"] == chart["layout"]["annotations"][0]["x"] == deepest
     session.add_model("fresh", rt.NextFrame(width=8, depth=1))
-    chart = scrub_tab.update_view(session, "fresh", "stills 1", 0, 8, False)[1]["figure"]
+    chart = scrub(session, "fresh", "stills 1", 0, 8, False)[3]["figure"]
     assert not chart["layout"].get("shapes")
 
 
@@ -340,10 +347,9 @@ def test_no_handler_computes_outside_the_compute_thread(session, checkpoints, tm
         library._rendered.cache_clear()
         for kind in scrub_tab.FORMATS:
             scrub_tab.export(session, name, ROAD, 1300, 3, kind)
-        scrub_tab.update_view(session, name, "stills 1", 3, 5, True)
+        scrub(session, name, "stills 1", 3, 5, True)
         scrub_tab.strip_of(session, name, "stills 1")
-        compare_tab.update_view(session, name, "v2", "stills 1", 3, False)
-        start_range(session, "stills 1", name, "v2")
-        study_section.study_note(["v2"])
-        (table, *_) = study_section.tables()
-        study_section.update_view(table, "R")
+        compare(session, name, "v2", "stills 1", 3, False)
+        study_tab.study_note(["v2"])
+        (table, *_) = study_tab.tables()
+        study_tab.update_view(table, "R")

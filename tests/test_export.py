@@ -15,8 +15,8 @@ from PIL import Image
 
 import roadtrip as rt
 from roadtrip.atomic import whole_file
-from roadtrip.export import rate_of
-from roadtrip.frames import sheet
+from roadtrip.export import beside, rate_of
+from roadtrip.frames import flow_colours, heat, sheet
 
 KINDS = ("mp4", "gif", "webp", "png")
 
@@ -107,7 +107,7 @@ import resource, sys
 import torch
 import roadtrip as rt
 from roadtrip.atomic import whole_file
-from roadtrip.export import rate_of
+from roadtrip.export import beside, rate_of
 
 frames = torch.randint(0, 255, (40, 3, 64, 96), dtype=torch.uint8)
 film = rt.Film(frames, (), 1, None, (0,), "film", "")
@@ -209,3 +209,34 @@ def test_an_mp4_says_what_its_colours_are_and_has_its_index_in_front(tmp_path, s
         assert (frame.colorspace, frame.color_range) == (1, 1)
         shown = frame.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
     assert np.abs(shown[side // 2, side // 6 :: side // 3][:3].astype(int) - colours.numpy()).max() <= 4
+
+
+def test_films_beside_each_other_are_labelled_and_loop():
+    """Every pixel of each film is there, at least 1280 in all, and a shorter one begins again."""
+    long, short = torch.rand(5, 3, 48, 80), torch.rand(2, 3, 72, 128)
+    frames = beside({"a pair": long, "real": short}, {"a pair": "alternates " * 12})
+    assert frames.dtype == torch.uint8 and len(frames) == 5 and frames.shape[-1] >= 1280
+    assert not any(side % 2 for side in frames.shape[-2:])
+    head = frames.shape[-2] - 8 * 48  # the higher of the two
+    for film, left, times, t in ((long, 0, 8, 3), (short, 8 * 80 + 8, 5, 1)):
+        height, width = (times * n for n in film.shape[-2:])
+        own = frames[3, :, head : head + height, left : left + width]
+        assert torch.equal(own[:, ::times, ::times], (film[t] * 255).round().byte())
+        assert (frames[0, :, :head, left : left + width] == 255).any()  # it has words above it
+    with pytest.raises(rt.RoadtripError, match="no frames"):
+        beside({"nothing": torch.rand(0, 3, 8, 8)}, {})
+
+
+def test_colours_of_flows_and_scores():
+    still, right, left = (
+        torch.zeros(2, 1, 1),
+        torch.tensor([8.0, 0]).view(2, 1, 1),
+        torch.tensor([-99.0, 0]).view(2, 1, 1),
+    )
+    assert flow_colours(still).flatten().tolist() == [1, 1, 1]  # white
+    assert flow_colours(right).flatten().tolist() == [1, 0, 0]  # red
+    assert flow_colours(left).flatten().tolist() == pytest.approx([0, 1, 1])  # what is opposite
+    grey = torch.full((3, 8, 8), 0.5)
+    seen = heat(grey, torch.tensor([[2.0, -2.0], [0.0, 0.0]]))
+    assert seen[2, 0, 0] > 0.6 > 0.4 > seen[0, 0, 0] and seen[0, 0, 7] > 0.6 > 0.4 > seen[2, 0, 7]
+    assert torch.equal(seen[:, 4:], grey[:, 4:])

@@ -29,6 +29,7 @@ VALID = {
     "/checkpoint": [],
     "/drive_on": ["v1", ROAD, 1300, -1],
     "/save_drive": [],
+    "/measure": ["v1", ROAD, 2],
 }
 WRONG = [
     None,

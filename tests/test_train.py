@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 import roadtrip as rt
 from roadtrip.optim import lr_share
+from roadtrip.reproduce import script
 from roadtrip.train import Run
 
 SMALL = {"width": 8, "depth": 1, "disc_width": 8, "batch": 2}
@@ -219,7 +220,47 @@ def test_errors_are_followed_on_held_out_clips(film):
         by_hand = -10 * torch.log10((frames - real).square().mean(dim=(2, 3, 4)))
         assert p.psnr[name] == pytest.approx(by_hand.mean(dim=0).tolist(), abs=1e-3)
     assert p.run.eval_starts.min() >= film.starts(3, "held_out", 0.5).min() and p.preview_start in p.run.eval_starts
-    assert finish(small("v1"), film, steps=1).psnr is None  # twelve frames are held out: too few
+    few = finish(small("v1"), film, steps=1)  # twelve frames are held out: errors reach four ahead
+    assert [len(v) for v in few.psnr.values()] == [4] * 4 and few.preview.shape[0] == 16
+    assert finish(small("v1"), film, steps=1, held_out=0.0).psnr is None
+
+
+def test_one_network_is_stepped_alone(film):
+    """Neither moves the other, and what was done by hand is not claimed to be repeatable."""
+    p = finish(small("v3-pair"), film, steps=2)
+
+    def of(module):
+        return [t.clone() for t in module.state_dict().values()]
+
+    generator, discriminator = of(p.run.model), of(p.run.discriminator)
+    assert p.run.step_by_hand("discriminator").keys() == {"l1", "generator", "discriminator"}
+    assert same(generator, of(p.run.model)) and not same(discriminator, of(p.run.discriminator))
+    discriminator = of(p.run.discriminator)
+    p.run.step_by_hand("generator")
+    assert not same(generator, of(p.run.model)) and same(discriminator, of(p.run.discriminator))
+    known = p.run.model.provenance
+    assert (known.step, known.resumed_at) == (4, ((4, 0),)) and "not repeated" in script(known, film.size)
+    again = finish(small("v3-pair"), film, steps=6, resume=p)  # and training goes on
+    assert again.step == 6
+    with pytest.raises(rt.RoadtripError, match="no discriminator"):
+        finish(small("v1"), film, steps=1).run.step_by_hand("discriminator")
+
+
+@pytest.mark.parametrize("name", ["v1", "lstm", "v3-pair", "v3-single", "v4"])
+def test_what_is_seen_inside_is_what_makes_the_frame(name, film):
+    p = finish(small(name), film, steps=2)
+    seen = p.run.inside()
+    assert torch.allclose((seen["moved"] + seen["change"]).clamp(0, 1), seen["g3"].clamp(0, 1), atol=1e-6)
+    assert seen["flow"].shape == (2, 32, 56)
+    if name != "v4":
+        assert torch.allclose(p.model(seen["f1"][None], seen["f2"][None])[0], seen["g3"], atol=1e-5)
+    if name.startswith("v3"):
+        windows, frames = (1, 2) if name == "v3-pair" else (2, 1)
+        for kind in ("real", "generated"):
+            assert seen[kind].shape == (windows, frames, 3, 32, 56) and seen[f"{kind} scores"].shape == (windows, 4, 7)
+        assert torch.equal(seen["real"][0, 0], seen["f3"])
+    else:
+        assert "real" not in seen
 
 
 def test_training_leaves_the_global_generator_alone(film):

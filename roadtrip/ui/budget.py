@@ -14,6 +14,8 @@ from ..model import NextFrame
 from ..recipes import Recipe
 from ..train import find_device
 
+OUR_FAULT = "Something went wrong on our side; try again, or with other settings."
+
 # --- a training ---------------------------------------------------------------------------------------------------------
 
 GPU = 50  # cores that a GPU is worth

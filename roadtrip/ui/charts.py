@@ -131,7 +131,9 @@ def learning_curves(errors: list[tuple[int, dict[str, list[float]]]], horizons: 
     """PSNR over training steps at some horizons, and the best baseline at each; errors: (step, dB by method and
     horizon)."""
     lines = []
-    for h, colour in zip(horizons, (RECIPE["v2"], RECIPE["v1"], RECIPE["lstm"])):
+    for h, colour in zip(
+        [h for h in horizons if h <= len(errors[-1][1]["model"])], (RECIPE["v2"], RECIPE["v1"], RECIPE["lstm"])
+    ):
         points = [(step, psnr["model"][h - 1]) for step, psnr in errors]
         _, best = compare_to_baselines(errors[-1][1]).best[h - 1]
         ends = [(errors[0][0], best), (errors[-1][0], best)]
@@ -200,15 +202,17 @@ def seeds_of_arms(rows: list[Row], measure: str) -> dict[str, Any]:
     the axis."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     known = [value for row in rows if (value := measure_value(row, measure)) is not None]
-    floor = -0.08 * max([*known, 0.5])
+    highest = max([*known, 0.5])
+    floor = -0.08 * highest
+    height = {(row["arm"], row["seed"]): floor if (v := measure_value(row, measure)) is None else v for row in rows}
+    places = {arm: _apart({k: y for k, y in height.items() if k[0] == arm}, highest, len(arms)) for arm in arms}
     data = []
     for verdict in dict.fromkeys(row["verdict"] for row in rows):
         colour, symbol = VERDICTS.get(verdict, CYCLE)
         members = [(row["arm"], row["seed"], measure_value(row, measure)) for row in rows if row["verdict"] == verdict]
         dots = {
-            # seeds side by side, so that equal values don't hide each other
-            "x": [arms.index(arm) + 0.12 * (seed % 5 - 2) for arm, seed, _ in members],
-            "y": [floor if value is None else value for *_, value in members],
+            "x": [arms.index(arm) + places[arm][arm, seed] for arm, seed, _ in members],
+            "y": [height[arm, seed] for arm, seed, _ in members],
             "customdata": [[arm, seed, "undefined" if v is None else round(v, 3)] for arm, seed, v in members],
             "hovertemplate": "%{customdata[0]}, seed %{customdata[1]}: %{customdata[2]}",
             "marker": {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
@@ -228,6 +232,20 @@ def seeds_of_arms(rows: list[Row], measure: str) -> dict[str, Any]:
     ticks = {"tickvals": list(range(len(arms))), "ticktext": arms, "tickangle": -40, "range": [-0.6, len(arms) - 0.4]}
     layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 80}}
     return _figure(data, "", MEASURES[measure], xaxis=ticks, **layout)
+
+
+def _apart(height: Mapping[Any, float], highest: float, columns: int) -> dict[Any, float]:
+    """How far from the middle of its column each dot lies, in columns, so that none hides another: each takes the place
+    nearest to the middle that is free at its height. A dot is 13 pixels wide in a chart of about 1000 × 220."""
+    wide, high = 13 * columns / 1000, 13 / 220 * 1.1 * highest
+    placed: list[tuple[float, float]] = []
+    found = {}
+    for key, y in sorted(height.items(), key=lambda item: (item[1], item[0])):
+        steps = (sign * n * wide for n in range(len(height)) for sign in (1, -1))
+        x = next(x for x in steps if all(abs(x - a) >= 0.99 * wide or abs(y - b) >= high for a, b in placed))
+        placed.append((x, y))
+        found[key] = x
+    return found
 
 
 def whole_study(tables: dict[str, list[Row]], usual: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -1,8 +1,13 @@
-"""What feeds what in a recipe, drawn from its fields: frames in a row, the network's arcs above, the losses below."""
+"""What feeds what in a recipe, drawn from its fields, and with the tensors of a network that learns."""
+
+import base64
+import io
 
 import torch
+from torch import Tensor
 
 from ..discriminators import windows
+from ..frames import flow_colours, heat, images
 from ..recipes import Recipe
 
 STEP, BOX, ROW = 78, 46, 78  # pixels: from frame to frame, a frame's side, where the frames' upper edge lies
@@ -34,6 +39,54 @@ def diagram(recipe: Recipe) -> str:
         f'<svg viewBox="0 0 {wide} {high}" style="max-width:{wide}px;width:100%" role="img" aria-label="{said}" '
         f'font-family="system-ui, sans-serif" font-size="13">{"".join(parts)}</svg>'
     )
+
+
+def tensors(found: dict[str, Tensor]) -> str:
+    """What train.Run.inside gave as pictures in the order in which they are made, as HTML. Made of numbers alone."""
+    tiles = [("f1", found["f1"]), ("f2", found["f2"])]
+    if "flow" in found:
+        tiles += [("flow: colour is direction", flow_colours(found["flow"])), ("f2 moved along it", found["moved"])]
+    change = (0.5 + 2 * found["change"]).clamp(0, 1)
+    tiles += [
+        ("change, four times; grey is none", change),
+        ("g3, the prediction", found["g3"]),
+        ("f3, the real one", found["f3"]),
+    ]
+    rows = [_tiles("The generator, on a clip it never saw: two frames in, the third out", tiles, "→")]
+    for name in ("real", "generated"):
+        if name not in found:
+            continue
+        seen = [
+            (f"{name} {_place(i, k, found)}: score {scores.mean():+.2f}", heat(frame, scores))
+            for i, (window, scores) in enumerate(zip(found[name], found[f"{name} scores"]))
+            for k, frame in enumerate(window)
+        ]
+        rows.append(
+            _tiles(
+                f"The discriminator on {name} frames, patch by patch: blue it takes for real, orange for made",
+                seen,
+                "+",
+            )
+        )
+    return "".join(rows)
+
+
+def _place(window: int, frame: int, found: dict[str, Tensor]) -> str:
+    of = found["real"].shape[1]
+    return f"{frame + 1} of {of} seen at once" if of > 1 else f"frame {window + 1}"
+
+
+def _tiles(said: str, tiles: list[tuple[str, Tensor]], between: str) -> str:
+    figures = []
+    for label, picture in tiles:
+        file = io.BytesIO()
+        images(picture.clamp(0, 1)[None])[0].save(file, "PNG")
+        data = base64.b64encode(file.getvalue()).decode()
+        figures.append(
+            f'<figure><img alt="{label}" src="data:image/png;base64,{data}"><figcaption>{label}</figcaption></figure>'
+        )
+    arrow = f'<span aria-hidden="true">{between}</span>'
+    return f'<p class="rt-tiles-head">{said}</p><div class="rt-tiles">{arrow.join(figures)}</div>'
 
 
 def disc_windows(recipe: Recipe, unrolled: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Run it yourself: two versions trained side by side from one seed, as many steps each. Stands under Compare."""
+"""Train both yourself: two versions side by side from one seed, as many steps each. Stands under Compare."""
 
 from collections.abc import Generator
 from functools import partial
@@ -48,9 +48,9 @@ def duel_view(both: list[Training]) -> tuple[Any, ...]:
 
 def build(session: gr.State, film: gr.Dropdown) -> list[Any]:
     """The events after which there are new models."""
-    gr.Markdown(
-        "## Run it yourself\nBoth versions are trained in turns on the film chosen above, from the same first weights "
-        "and on the same clips. A minute shows where they part, not where they end."
+    note(
+        "Both versions are trained in turns on the film chosen above, from the same first weights and on the same clips. "
+        "A minute shows where they part, not where they end."
     )
     with gr.Row():
         one = gr.Dropdown(

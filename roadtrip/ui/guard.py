@@ -22,8 +22,9 @@ from starlette.middleware import Middleware
 
 from ..errors import RoadtripError
 from . import budget
+from .budget import OUR_FAULT
 from .session import page_closed, page_opened
-from .tab import OUR_FAULT, ui_error
+from .tab import ui_error
 
 NOT_UNDERSTOOD = "This request can't be understood; see “Use via API” for the values that each endpoint takes."
 NOT_THERE = "There is nothing at this address; see “Use via API” for what there is."
@@ -51,6 +52,7 @@ class Page(gr.Blocks):
         except RoadtripError as error:
             raise ui_error(str(error)) from None
         except (ValueError, TypeError, KeyError, OSError):  # of gradio's own, before a handler is called
+            logging.getLogger("roadtrip").info("refused", exc_info=True)
             raise ui_error(NOT_UNDERSTOOD) from None
         except Exception as error:
             if isinstance(error, StopAsyncIteration):

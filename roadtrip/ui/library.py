@@ -7,11 +7,12 @@ import os
 import tempfile
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from ..checkpoint import MODEL, SHIPPED, load
+from ..checkpoint import MODEL, SHIPPED, Provenance, load, read_provenance
 from ..decode_process import decode_apart
 from ..errors import RoadtripError
 from ..film import Film
@@ -23,6 +24,7 @@ from .compute import computed, on_compute_thread
 ROAD = "the rendered road"
 # as the menus call them → as open_film does; the shipped models were trained on the first
 ROADS = {ROAD: "scenery", "another rendered road": "scenery:1", "a third rendered road": "scenery:2"}
+NETWORKS = {"warp": "flow", "change": "change", "picture": "whole-picture"}  # by Recipe.output
 SIZE = (72, 128)  # height and width of the app's films
 _rendering = threading.Lock()  # a visitor who comes while a road is being rendered waits for it
 
@@ -43,11 +45,59 @@ def opening_model(wanted: str, place: int = 0) -> str | None:
     return wanted if wanted in names else names[min(place, len(names) - 1)] if names else None
 
 
-_shipped = computed(lru_cache(maxsize=16)(load))
+_shipped = computed(lru_cache(maxsize=None)(load))
 
 
 def shipped(name: str) -> NextFrame:
     return _shipped(checkpoints() / name)
+
+
+def title_of(name: str, known: Provenance | None) -> str:
+    """What a model is, in words: what it was trained with, its network, its steps; its name where that says nothing of
+    the kind."""
+    if known is None:
+        return name
+    recipe = known.recipe
+    if recipe.sampler:
+        parts = ["draws each frame by diffusion"]
+    elif recipe.gan_weight:
+        seen = ["single-frame", "pair", "three-frame"][recipe.disc_frames - 1]
+        parts = [f"{seen} discriminator"]
+    else:
+        parts = [f"trained {recipe.unroll} frame{'s' * (recipe.unroll > 1)} ahead, no discriminator"]
+    parts[0] += " + LSTM" * (recipe.bottleneck == "lstm")
+    parts += ["gradient between frames cut"] * (recipe.feedback == "detached")
+    parts += ["trained deep into rollouts"] * bool(recipe.replay and not recipe.sampler)
+    parts += [f"{NETWORKS[recipe.output]} network", f"{known.step:,} steps"]
+    return ", ".join(parts)
+
+
+@lru_cache(maxsize=8)
+def _titles(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    origins = {name: read_provenance(folder / name) for name in names}
+    titles = {name: title_of(name, known) for name, known in origins.items()}
+    alike = Counter(titles.values())
+    for name, title in list(titles.items()):
+        known = origins[name]
+        if known and alike[title] > 1:
+            titles[name] = f"{title}, seed {known.seed}"
+        if name in RECIPES:
+            titles[name] = f"{name}: {titles[name]}"
+    return titles
+
+
+def shipped_titles() -> dict[str, str]:
+    """What the menus call the shipped checkpoints, by their names, no two alike."""
+    return _titles(checkpoints(), tuple(shipped_names()))
+
+
+def short_titles(*titles: str) -> list[str]:
+    """Titles without what all of them share, and without the steps where they differ in more: for captions."""
+    parts = [title.split(", ") for title in titles]
+    short = [[p for p in own[1:] if not all(p in other for other in parts)] for own in parts]
+    plain = [[p for p in own if not p.endswith(" steps")] for own in short]
+    captions = [", ".join([own[0], *rest]) for own, rest in zip(parts, plain)]
+    return captions if len({*captions}) == len({*titles}) else [*titles]
 
 
 @lru_cache(maxsize=2 * len(ROADS))

@@ -11,14 +11,15 @@ function paint() {
   if (label.textContent !== value.said) label.textContent = value.said;
 }
 async function take(value) {
-  if (!value || !value.sprite) return;
+  if (!value) return;
+  box.dataset.key = value.key;
+  if (!value.sprite) { label.textContent = value.said; return; }
   const image = new Image();
   image.src = value.sprite;
   await image.decode();
   if (value.key !== key) {
     key = value.key; queue = [];
     canvas.width = value.width; canvas.height = value.height;
-    box.dataset.key = key;
   }
   for (let i = 0; i < value.frames; i++) queue.push({ image, value, i });
   timer ||= setInterval(paint, 1000 / value.fps);

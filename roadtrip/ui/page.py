@@ -3,7 +3,6 @@
 To add a tab, write its file and one line in TABS.
 """
 
-import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,26 +10,36 @@ from typing import Any
 
 import gradio as gr
 
-from . import budget, compare_tab, scrub_tab, train_tab
+from . import budget, compare_tab, drive_tab, scrub_tab, study_tab, train_tab
 from .guard import MIDDLEWARE, Page
 from .player import plotly_folder
 from .session import Session, restore_session
-from .tab import QUIET, Field, Tab
+from .tab import QUIET, Field, Tab, escape_markdown
+from .views import warm
 
 TABS: dict[str, Callable[[gr.State], Tab]] = {  # the first is the one that opens
     "Compare": compare_tab.build,
     "Train": train_tab.build,
     "Scrub": scrub_tab.build,
+    "Drive": drive_tab.build,
+    "Study": study_tab.build,
 }
 CSS = (Path(__file__).parent / "style.css").read_text()
 HEAD = f"<script>{(Path(__file__).parent / 'share.js').read_text()}</script>"
-HELLO = """# Roadtrip
-**Can a network that sees two frames of a road trip drive on by itself, and why does it start to flip?**
-
-A month in an RV through California, Utah, Nevada and Colorado left Mat Kelcey with 16,000 time-lapse stills. In 2019 he
-trained a small network to predict the third frame from two, fed it its own predictions, and watched it drive. It blurred;
-then, with a discriminator, it flipped between two pictures. He never found out why. Here you can watch it, measure it, and
-train it again: on a rendered road or on film of your own."""
+POST = "https://matpalm.com/blog/"
+HELLO = f"""<header class="rt-hello"><h1>Roadtrip</h1><p>Can a network that sees two frames of a road trip drive on by
+itself, and why does it start to flip? Watch it, measure it, train it on film of your own; after <a
+href="{POST}" target="_blank" rel="noopener">Mat Kelcey's
+post</a>.</p><details><summary>More</summary><p>A month in an RV through California, Utah, Nevada and
+Colorado left him with 16,000 time-lapse stills. In 2019 he trained a small network to predict the third
+frame from two, fed it its own predictions, and watched it drive. It blurred (v1, v2); then, with a
+discriminator that sees pairs of frames (v3), it alternated between two pictures, and with one that sees
+single frames it did not. He never found out why. <b>Compare</b> puts two networks beside the real road;
+<b>Train</b> runs any of them live, on a rendered road or your own film; <b>Scrub</b> shows how long a
+rollout stays realistic; <b>Drive</b> goes on for as long as you watch; <b>Study</b> has every seed of
+every variant that was trained. Two real frames go in, everything after is the network's
+own.</p></details>
+</header>"""
 
 
 def theme() -> gr.themes.Base:
@@ -39,7 +48,21 @@ def theme() -> gr.themes.Base:
     soft = gr.themes.Soft(primary_hue="amber", neutral_hue="stone", font=sans, font_mono=["ui-monospace", "monospace"])
     dark = "*neutral_900"
     return soft.set(
-        block_title_text_color="*primary_900",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_padding="0",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         button_primary_text_color=dark,
         button_primary_text_color_dark=dark,
         checkbox_label_text_color_selected=dark,
@@ -53,28 +76,35 @@ def build() -> gr.Blocks:
     with Page(title="Roadtrip", analytics_enabled=False, delete_cache=(kept // 2, kept)) as page:
         session = gr.State(Session())
         key = gr.BrowserState(None, storage_key="roadtrip")  # of the visitor's session here, so that a reload finds it
-        gr.Markdown(HELLO)
+        gr.HTML(HELLO, apply_default_css=False)
+        notice = gr.Markdown(elem_id="rt-notice", elem_classes="rt-wrong")
         tabs: dict[str, Tab] = {}
         with gr.Tabs():
             for title, build_tab in TABS.items():
-                with gr.Tab(title, id=title.lower()) as opened:
+                with gr.Tab(title, id=title.lower(), elem_id=f"rt-tab-{title.lower()}") as opened:
                     tabs[title.lower()] = build_tab(session)
                 opened.select(None, js=f"() => {{ window.rtTab('{title.lower()}') }}", **QUIET)
+                if event := tabs[title.lower()].opened:
+                    opened.select(**event)
         address = [(name, field) for name, tab in tabs.items() for field in tab.address]
         menus = [field for _, field in address if field.choices]
 
         def arrive(session: Session, key: str | None, request: gr.Request) -> list[Any]:
-            """The visitor's own session, and menus and fields as the link asks for them."""
+            """The visitor's own session, what can't be as the link asks, and menus and fields as it does."""
             session, key = restore_session(session, key, request.session_hash if request else None)
             asked = dict(request.query_params) if request else {}
             opens_on = asked.get("tab", next(iter(tabs)))
-            return [session, key, *(from_link(f, session, asked if name == opens_on else {}) for name, f in address)]
+            wrong: list[str] = [] if opens_on in tabs else [f"there is no tab {short(opens_on)}"]
+            fields = [from_link(f, session, asked if name == opens_on else {}, wrong) for name, f in address]
+            said = f"**Not all of this link can be shown:** {'; '.join(wrong)}." if wrong else ""
+            return [session, key, said, *fields]
 
         def refresh(session: Session, *chosen: str) -> list[Any]:
             return [refreshed(field, session, value) for field, value in zip(menus, chosen)]
 
         # first what takes no time, so that nothing is put back that a visitor has chosen while the road was rendered
-        last = arrival = page.load(arrive, [session, key], [session, key, *(f.component for _, f in address)], **QUIET)
+        outputs = [session, key, notice, *(f.component for _, f in address)]
+        last = arrival = page.load(arrive, [session, key], outputs, **QUIET)
         for tab in tabs.values():
             for event in tab.restore:
                 arrival.then(**event)
@@ -113,31 +143,38 @@ def launch(**how: Any) -> Any:
     )
 
 
-def from_link(field: Field, session: Session, asked: dict[str, str]) -> Any:
-    """The update of a field on arrival. What the link does not ask for, or can't be, stays as the page has it."""
+def from_link(field: Field, session: Session, asked: dict[str, str], wrong: list[str]) -> Any:
+    """The update of a field on arrival. What the link does not ask for stays as the page has it; what it asks for and can't
+    be is named in `wrong`, and a menu without it is left empty, so that nothing else is shown in its place."""
     text = asked.get(field.name)
     if field.choices:
         choices = field.choices(session)
-        return gr.update(choices=choices, value=text) if text in choices else gr.update(choices=choices)
-    with contextlib.suppress(ValueError):  # a RoadtripError is one, too
-        if text is not None:
-            return field.parse(text)
-    return gr.skip()
+        if text is None or text in (value for _, value in choices):
+            return gr.update(choices=choices) if text is None else gr.update(choices=choices, value=text)
+        wrong.append(f"{field.name} {short(text)} is not here; if it is yours, it lives in the browser that made it")
+        return gr.update(choices=choices, value=None)
+    try:
+        return gr.skip() if text is None else field.parse(text)
+    except ValueError:  # a RoadtripError is one, too
+        wrong.append(f"{field.name} can't be {short(text or '')}")
+        return gr.skip()
+
+
+def short(text: str) -> str:
+    """What a link says, quoted in a sentence."""
+    return f"“{escape_markdown(text[:60])}”"
 
 
 def refreshed(menu: Field, session: Session, chosen: str) -> Any:
     """The update of a menu with what is new in the session; what was chosen stays chosen, unless it has gone."""
     assert menu.choices
     choices = menu.choices(session)
-    return gr.update(choices=choices, value=chosen if chosen in choices else next(iter(choices), None))
+    values = [value for _, value in choices]
+    return gr.update(choices=choices, value=chosen if chosen in values else next(iter(values), None))
 
 
 def warm_up(tabs: list[Tab]) -> None:
-    """Makes what every first visit shows. What fails here is said to the visitor who asks for it."""
-    for event in [event for tab in tabs for event in tab.first]:
-        with contextlib.suppress(gr.Error):
-            event["fn"](Session(), *(component.value for component in event["inputs"][1:]))
-    for tab in tabs:
-        if tab.warm_up:
-            with contextlib.suppress(gr.Error):
-                tab.warm_up()
+    """Makes what every first visit shows, the opening first. What fails here is said to the visitor who asks for it."""
+    for made in [tab.pinned for tab in tabs] + [tab.warm_up for tab in tabs]:
+        if made:
+            warm(made)

@@ -2,10 +2,10 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from torch import Tensor
@@ -15,15 +15,18 @@ from ..frames import to_bytes
 HERE = Path(__file__).parent
 COLUMNS = 8
 SPEEDS = "".join(f'<option value="{v}"{" selected" * (v == 1)}>{v}×</option>' for v in (0.1, 0.25, 0.5, 1, 2, 4))
+FPS = 6  # frames a second at 1×: a flip is three flashes a second then, the most that WCAG allows
 PLAYER = f"""<div class="rt-player" data-testid="player" data-frame="0" data-frames="0" tabindex="0" role="group"
- aria-label="Film player: space plays, arrows step, 1 2 3 show one view alone"><div class="rt-views"></div>
+ aria-label="Film player: space plays, arrows step, Home and End jump, 1 2 3 show one view alone">
+<p class="rt-headline" aria-live="polite"></p><p class="rt-busy" role="status" hidden></p><div class="rt-views"></div>
+<p class="rt-warning" role="alert" hidden></p>
 <div class="rt-bar"><button type="button" aria-label="One frame back">◀</button>
 <button type="button" aria-label="Play">▶</button><button type="button" aria-label="One frame on">▶▏</button>
 <input type="range" min="0" max="0" value="0" step="1" data-testid="player-slider" aria-label="Frame">
 <span class="rt-label"></span><select aria-label="Speed">{SPEEDS}</select>
 <select aria-label="At the end"><option>loop</option><option>ping-pong</option><option>once</option></select>
 <select aria-label="View"><option value="frames">side by side</option></select>
-<button type="button" aria-label="Save this frame" title="Save this frame">⤓</button></div></div>"""
+<button type="button" aria-label="Save this frame" title="Save this frame as a labelled picture">⤓</button></div></div>"""
 
 
 def _html(elem_id: str, skeleton: str, script: str, value: Any = None) -> gr.HTML:
@@ -41,9 +44,9 @@ def chart(elem_id: str, value: dict[str, Any] | None = None) -> gr.HTML:
     return _html(elem_id, '<div class="rt-chart"></div>', "chart.js", value)
 
 
-def strip(elem_id: str) -> gr.HTML:
-    """Small pictures in a row; its value is a `strip_value`. Its click event carries the `start` that was picked."""
-    return _html(elem_id, '<div class="rt-strip" role="group" aria-label="Start frames"></div>', "strip.js")
+def strip(elem_id: str, about: str) -> gr.HTML:
+    """Small pictures in a row, each a button; its value is a `strip_value`. Its click event carries what was `picked`."""
+    return _html(elem_id, f'<div class="rt-strip" role="group" aria-label="{about}"></div>', "strip.js")
 
 
 def live_player(elem_id: str) -> gr.HTML:
@@ -64,26 +67,51 @@ def carried(event: gr.EventData, name: str) -> Any:
     return event._data.get(name) if isinstance(event._data, dict) else None
 
 
-def strip_value(frames: Tensor, starts: list[int]) -> dict[str, Any]:
-    """Frames [T, 3, H, W] for the strip, and the start that each of them stands for."""
-    sprite, (height, width) = _sprite(frames, lossless=False), frames.shape[-2:]
-    return {"sprite": sprite, "columns": COLUMNS, "width": width, "height": height, "starts": starts}
+class Item(NamedTuple):
+    """A button of a strip. picked: what a click on it sets, by the names in the address; it is marked while that is set."""
+
+    picked: dict[str, Any]
+    title: str
+    label: str = ""
+
+
+def strip_value(frames: Tensor, items: list[Item], player_id: str, span: int = 1) -> dict[str, Any]:
+    """Frames [len(items) · span, 3, H, W], `span` of them on each button, beside each other. player_id: the player that a
+    click changes, which dims at once."""
+    about = {"columns": COLUMNS, "width": frames.shape[-1], "height": frames.shape[-2], "span": span}
+    return about | {
+        "sprite": _sprite(frames, lossless=False),
+        "items": [i._asdict() for i in items],
+        "player": player_id,
+    }
 
 
 def download(
-    label: str, elem_id: str, file: Callable[..., str], inputs: list[Any], api_name: str, **how: Any
-) -> gr.Button:
-    """A button that has a file made and then saves it: gradio's own would want a second click for that."""
-    button = gr.Button(label)
+    button: gr.Button, elem_id: str, file: Callable[..., str], inputs: list[Any], api_name: str, **how: Any
+) -> None:
+    """Has a button make a file and then save it: gradio's own would want a second click for that."""
     ready = gr.DownloadButton(elem_id=elem_id, visible="hidden")
     click = f"() => {{ setTimeout(() => document.getElementById('{elem_id}').click(), 150); }}"
     button.click(file, inputs, ready, api_name=api_name, **how).success(None, js=click, api_visibility="private")
-    return button
+
+
+def clip_buttons() -> tuple[gr.Dropdown, gr.Button]:
+    """(the kind of file, the button that saves what is shown as one)."""
+    how: dict[str, Any] = {"show_label": False, "container": False, "filterable": False, "min_width": 110}
+    kind = gr.Dropdown(["mp4", "gif", "webp"], value="mp4", label="Kind of clip", scale=0, **how)
+    return kind, gr.Button("Save clip", min_width=100, elem_classes="rt-save")
 
 
 def lossless_box() -> gr.Checkbox:
     """Whether a player's pictures are lossless, see `player_value`."""
-    return gr.Checkbox(False, label="Lossless (PNG)", info="JPEG can hide or mimic artefacts.")
+    return gr.Checkbox(False, label="Lossless (PNG); JPEG can hide or mimic artefacts", min_width=200)
+
+
+def copy_link() -> gr.Button:
+    """A button that copies the address, which leads back to what is on the screen."""
+    button = gr.Button("Copy link", min_width=110, elem_classes="rt-copy")
+    button.click(None, js="() => window.rtCopy()", api_visibility="private")
+    return button
 
 
 def note(text: str, *classes: str) -> None:
@@ -116,27 +144,52 @@ def chart_value(figure: dict[str, Any], player_id: str | None = None, first: int
     return {"src": f"gradio_api/file={plotly_folder() / 'plotly.min.js'}", "figure": figure, "follow": follow}
 
 
-def player_value(views: dict[str, Tensor], key: str, lossless: bool = False, autoplay: bool = False) -> dict[str, Any]:
+def player_value(
+    views: Mapping[str, Tensor],
+    key: str,
+    lossless: bool = False,
+    autoplay: bool = False,
+    headline: str = "",
+    said: Mapping[str, str] | None = None,
+    begin: int = 0,
+    asked: dict[str, Any] | None = None,
+    start: int | None = None,
+) -> dict[str, Any]:
     """Frames g3 g4 … for the player, as one sprite sheet a view.
 
     Args:
-        views: label → frames [T, 3, H, W] in [0, 1] or uint8; a shorter view stays empty at its end.
+        views: label → frames [T, 3, H, W] in [0, 1] or uint8; a shorter view is shown again from its first frame.
         key: the same for two values if the playhead should stay where it is.
         lossless: PNG instead of JPEG, which may hide or mimic what a network drew.
+        headline, said: plain text above all views, and below each.
+        begin: the frame that the film opens at and returns to.
+        asked: what of the address this is the answer to; the player passes over an answer that came too late.
+        start: what else of the address was found with it.
     """
     frames = max(len(v) for v in views.values())
     return {
         "views": [
-            {"label": n, "frames": len(v), "width": v.shape[-1], "height": v.shape[-2], "sprite": _sprite(v, lossless)}
+            {
+                "label": n,
+                "said": (said or {}).get(n, ""),
+                "frames": len(v),
+                "width": v.shape[-1],
+                "height": v.shape[-2],
+                "sprite": _sprite(v, lossless),
+            }
             for n, v in views.items()
             if len(v)
         ],
         "frames": frames,
         "columns": COLUMNS,
-        "fps": 6,
+        "fps": FPS,
         "labels": [f"g{i + 3}" for i in range(frames)],
         "key": key,
         "autoplay": autoplay,
+        "headline": headline,
+        "begin": begin if begin < frames else 0,
+        "asked": asked,
+        "start": start,
     }
 
 

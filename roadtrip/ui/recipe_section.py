@@ -1,4 +1,4 @@
-"""The recipe a visitor trains: five versions, a few presets, and every other field of a Recipe in a fold.
+"""The recipe a visitor trains: the versions of the story, a few presets, and every other field of a Recipe in a fold.
 
 Fields, their help and their ranges are read from the Recipe itself; a new one appears here by itself.
 """
@@ -16,11 +16,12 @@ from .player import note
 from .tab import QUIET, Event, escape_markdown, user_errors
 
 STORY = {
-    "v1": "g3 from f1 and f2, L1 loss. Learns fast, blurs when it drives on.",
-    "v2": "v1, and one frame more on its own output.",
-    "v3-pair": "v2 and a discriminator that sees two frames at once.",
-    "v3-single": "v2 and a discriminator that sees one frame at a time.",
-    "lstm": "v2 with a memory between encoder and decoder.",
+    "v1": "predicts one frame (learns fast, blurs)",
+    "v2": "predicts two, the second from its own first",
+    "v3-pair": "v2 + a discriminator that sees two frames at once",
+    "v3-single": "v2 + a discriminator that sees one frame at a time",
+    "lstm": "v2 + an LSTM between encoder and decoder",
+    "v4": "draws each frame by diffusion (needs minutes)",
 }
 # the first field of each group
 GROUPS = {
@@ -102,39 +103,61 @@ def _written(values: dict[str, Any]) -> list[str]:
 
 
 class Section(NamedTuple):
-    name: gr.Radio
+    name: gr.Dropdown
     seconds: gr.Number
     seed: gr.Number
-    changes: gr.Textbox
-    fill: Event  # which shows the recipe that the name and the changes make
 
 
 def build(max_seconds: int, max_seed: int) -> Section:
-    note("One click fills in:")
-    with gr.Row():
-        buttons = [gr.Button(p.label, size="sm", min_width=90) for p in PRESETS]
+    """The controls that stand beside the film: which recipe, how long, which seed."""
     recipes = [(f"{n}: {STORY[n]}" if n in STORY else n, n) for n in RECIPES]
-    info = "Each is the one before with one thing more."
-    name = gr.Radio(recipes, value="v1", label="Recipe", info=info, elem_id="rt-recipe")
+    name = gr.Dropdown(
+        recipes,
+        value="v1",
+        label="Recipe",
+        info="Each is one before it with one thing more.",
+        elem_id="rt-recipe",
+        filterable=False,
+        min_width=260,
+    )
+    # what is out of range is said beside the field, not by gradio in a corner of the page
+    seconds = gr.Number(
+        60, label="Seconds", info="60 s shows a trend; 5 min is better.", elem_id="rt-seconds", min_width=150
+    )
+    seed = gr.Number(0, label="Seed", info="The same seed, the same run.", elem_id="rt-seed", min_width=150)
+    wrong = gr.Markdown(elem_id="rt-wrong", elem_classes="rt-wrong")
+    check: Event = QUIET | {"fn": partial(out_of_range, max_seconds, max_seed), "inputs": [seconds, seed]}
+    gr.on([seconds.change, seed.change], **check, outputs=wrong, queue=False, trigger_mode="always_last")
+    return Section(name, seconds, seed)
+
+
+def out_of_range(max_seconds: int, max_seed: int, seconds: float | None, seed: float | None) -> str:
+    """One sentence on what can't be trained with, or nothing."""
+    if seconds is None or not 0 < seconds <= max_seconds:
+        return f"**Seconds: choose from 1 to {max_seconds:,}.**"
+    if seed is None or not (0 <= seed <= max_seed and seed == int(seed)):
+        return f"**Seed: choose a whole number from 0 to {max_seed:,}.**"
+    return ""
+
+
+def details(section: Section) -> tuple[gr.Textbox, Event]:
+    """(the overrides, the event that shows the recipe that name and overrides make): presets, a sketch, every field."""
+    name, seconds, _ = section
     sketch = gr.HTML(diagram(RECIPES["v1"]), apply_default_css=False, elem_id="rt-diagram")
     note(
         "What you see: what feeds what in training. G is the one network, used again for each frame; dashed frames are "
-        "its own; L1 and D, the discriminator, are the losses and the frames that each of them sees."
+        "its own; L1 and D, the discriminator, are the losses and the frames that each of them sees. One click fills in:"
     )
     with gr.Row():
-        how: dict[str, Any] = {"info": "60 s shows a trend; 5 min is better.", "elem_id": "rt-seconds"}
-        seconds = gr.Number(60, label="Seconds", minimum=1, maximum=max_seconds, **how)
-        how = {"info": "The same seed, the same weights and clips.", "precision": 0}
-        seed = gr.Number(0, label="Seed", minimum=0, maximum=max_seed, **how)
-    with gr.Accordion("Advanced: every other field of the recipe", open=False):
-        changes = gr.Textbox(
-            label="Overrides",
-            placeholder="none",
-            info="What differs from the recipe, e.g. unroll=3 l1_weight=10; write it here or set the fields below.",
-            elem_id="rt-changes",
-        )
-        about = gr.Markdown(elem_classes="rt-note")
-        parts = _fields(RECIPES["v1"])
+        buttons = [gr.Button(p.label, size="sm", min_width=90) for p in PRESETS]
+    changes = gr.Textbox(
+        label="Overrides",
+        placeholder="none",
+        info="What differs from the recipe, e.g. unroll=3 l1_weight=10; write it here or set the fields below.",
+        elem_id="rt-changes",
+    )
+    about = gr.Markdown(elem_classes="rt-note")
+    parts = _fields(RECIPES["v1"])
     filled = [changes, sketch, about, *parts]
     name.input(choose, name, filled, **QUIET)
     fill: Event = QUIET | {"fn": read, "inputs": [name, changes], "outputs": filled[1:]}
@@ -143,7 +166,7 @@ def build(max_seconds: int, max_seed: int) -> Section:
         button.click(partial(fill_in, preset), None, [name, seconds, *filled], **QUIET)
     for f, part in zip(FIELDS, parts):
         part.input(partial(change, f.name), [name, changes, part], [changes, sketch, about], **QUIET)
-    return Section(name, seconds, seed, changes, fill)
+    return changes, fill
 
 
 def _fields(recipe: Recipe) -> list[Any]:

@@ -1,13 +1,12 @@
 """Scrub: how long a rollout stays realistic. One server call, then everything in the browser.
 
-Puts what evaluation.py finds into words; computes no number itself. Independent of the other tabs.
+Computes no number itself. Independent of the other tabs.
 """
 
-from collections.abc import Generator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from ..checkpoint import load
 from ..errors import RoadtripError
@@ -16,21 +15,33 @@ from ..evaluation import (
     HORIZON,
     N_STARTS,
     baselines,
-    compare_to_baselines,
     evaluate,
     film_windows,
     verdict_window,
 )
-from ..export import write
-from ..film import Film, evenly_spaced
+from ..export import rate_of, write
+from ..film import evenly_spaced
 from ..frames import as_float, psnr
 from ..oscillation import MIN_WINDOW, oscillation
-from . import live_section
 from .budget import MAX_HORIZON, check_rollout, horizon_in_range
-from .charts import NAMES, error_curves
+from .charts import error_curves
 from .compute import computed
-from .player import carried, chart, chart_value, download, lossless_box, note, player, player_value, strip, strip_value
-from .session import Session, cached_view
+from .player import (
+    Item,
+    carried,
+    chart,
+    chart_value,
+    clip_buttons,
+    copy_link,
+    download,
+    lossless_box,
+    note,
+    player,
+    player_value,
+    strip,
+    strip_value,
+)
+from .session import Session
 from .starts import (
     film_for,
     nearest_start,
@@ -39,7 +50,8 @@ from .starts import (
     real_frames,
     recipe_of,
     rollout_in_turns,
-    start_range,
+    start_near,
+    start_slider,
 )
 from .tab import (
     QUIET,
@@ -48,13 +60,17 @@ from .tab import (
     Field,
     Tab,
     address_of,
+    busy,
     escape_markdown,
     film_and_start,
     model_menu,
+    slider,
     two_decimals,
     user_errors,
     whole_number,
-)  # fmt: skip
+)
+from .views import Clip, Drawing, Shown, rolled_out, save, view
+from .words import beside_copying, describe, errors_in_words
 
 PLAYER = "rt-scrub-player"
 STRIP_STARTS = 12  # to pick from
@@ -62,77 +78,47 @@ MAX_MEASURED, MEASURED = 32, 8  # frames ahead and starts of what the API measur
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "png strip": ".png"}
 
 
-@user_errors()
-@cached_view
-def update_view(
+@view(outputs=4)
+def scrubbed(
     session: Session, model_name: str, film_name: str, start: float, horizon: float, lossless: bool
-) -> Generator[None, None, tuple[Any, Any, str]]:
-    """(the player's value, the error curves, what they say)."""
-    model = session.model(model_name)
+) -> Drawing:
+    """(the player's value, the slider of starts, the numbers in words, the error curves)."""
+    model, title = session.model(model_name), session.title(model_name)
     film = film_for(session, film_name, model)
-    first, horizon = nearest_start(offered_starts(film, [model]), start), horizon_in_range(horizon)
+    horizon = horizon_in_range(horizon)
+    first = start_near(film, [model], start, HORIZON)
     f1, f2 = (as_float(film.frames[t])[None] for t in (first, first + film.gap))
-    y = (yield from rollout_in_turns(model, film, first, horizon))[None]
+    y = yield from rolled_out(model, film, first, horizon, title)
     real = as_float(real_frames(film, first, horizon))
-    views = {"real": real, "generated": y[0], "difference": (y[0, : len(real)] - real).abs()}
-    film_value = player_value(views, f"{film_name} {first} {horizon}", lossless)
-    about = how_it_moves(y[0], film) + provenance_note(model_name, film, model, first)
+    views = {"generated": y, "real film": real, "difference": (y[: len(real)] - real).abs()}
+    said, numbers = {}, provenance_note(title, film, model, first)
+    if len(y) >= MIN_WINDOW:
+        window = verdict_window(len(y))
+        try:
+            o = oscillation(y[-window:], film_windows(film, window))
+        except RoadtripError as error:
+            numbers += escape_markdown(f" {error}")
+        else:
+            said = {"generated": describe(o)}
+            R, S = (two_decimals(value, "undefined") for value in (o.return_ratio, o.step_ratio))
+            numbers += (
+                f"\n\nIts last {window} frames: **{o.verdict}**. R {R} (D(2)/D(1): 0 in a flip, about 1.3 in real film), "
+                f"N {o.nyquist_excess:.2f} (alternation: 1 in noise, {window // 2} at most; lower is better), S {S} (step "
+                f"size relative to real film; 1 is best)."
+            )
     deepest = model.provenance.recipe.deepest if model.provenance else 0
-    if not len(real):
-        nothing = chart_value(error_curves({"model": []}, deepest, model_name, recipe_of(model)))
-        return film_value, nothing, f"Real film ends here: there is nothing to compare the rollout with. {about}"
-    generated = {"model": y} | baselines(f1, f2, horizon, model.mean_frame)
-    errors = {m: psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
-    curves = chart_value(error_curves(errors, deepest, model_name, recipe_of(model)), PLAYER)
-    return film_value, curves, f"{in_words(errors)}\n\n{about}"
-
-
-def open_view(session: Session, model_name: str, film_name: str, start: float, horizon: float) -> tuple[Any, ...]:
-    """(the range of starts, *what `update_view` gives); a start that is in its range stays."""
-    try:
-        starts = start_range(session, film_name, model_name, start=start)
-        return starts, *update_view(session, model_name, film_name, starts["value"], horizon, False)
-    except gr.Error:  # without a model there is nothing to see
-        return (gr.skip(),) * 4
-
-
-def in_words(psnr: dict[str, list[float]]) -> str:
-    """The model beside copying the last frame, and beside the best of all baselines."""
-    found = compare_to_baselines(psnr)
-    lost, n = found.copy_last_wins, len(psnr["model"])
-    every = "the one frame there is real film for" if n == 1 else f"all {n} frames there is real film for"
-    if not lost:
-        said = f"The model is closer to the real road than copying the last frame in {every}."
-    elif len(lost) == n:
-        said = f"**Copying the last frame beats the model** in {every}."
-    elif lost[0] == 1:
-        said = f"**Copying the last frame beats the model** in the first frame, and in {len(lost)} of {n} in all."
+    if len(real):
+        generated = {"model": y[None]} | baselines(f1, f2, horizon, model.mean_frame)
+        errors = {m: psnr(v[0, : len(real)], real).tolist() for m, v in generated.items()}
+        headline, numbers = beside_copying(errors), f"{errors_in_words(errors)} {numbers}"
+        curves = chart_value(error_curves(errors, deepest, title, recipe_of(model)), PLAYER)
     else:
-        said = (
-            f"The model is closer to the real road than copying the last frame up to g{lost[0] + 1}; "
-            f"**copying the last frame beats it** in {len(lost)} of {n} frames, first in g{lost[0] + 2}."
-        )
-    if found.overtaken and 1 < found.overtaken[0] < n:
-        frame, baseline = found.overtaken
-        said += f" From g{frame + 2} on, even “{NAMES[baseline]}” stays closer."
-    best, dB = found.best[0]
-    return f"{said} At g3 the model gets {psnr['model'][0]:.1f} dB, the best baseline ({NAMES[best]}) {dB:.1f} dB."
-
-
-def how_it_moves(y: Tensor, film: Film) -> str:
-    """The oscillation of one rollout [T, 3, H, W]."""
-    if len(y) < MIN_WINDOW:
-        return f"A rollout of {MIN_WINDOW} frames or more would be measured for oscillation, too."
-    window = verdict_window(len(y))
-    try:
-        o = oscillation(y[-window:], film_windows(film, window))
-    except RoadtripError as error:
-        return escape_markdown(str(error))
-    R, S = (two_decimals(value, "undefined") for value in (o.return_ratio, o.step_ratio))
-    return (
-        f"Its last {window} frames: **{o.verdict}**. R {R} (D(2)/D(1): near 0 in a two-cycle), N {o.nyquist_excess:.2f} "
-        f"(alternation: 1 in noise, {window // 2} at most), S {S} (step size relative to real film)."
-    )
+        headline, curves = "No more real frames from this start: there is nothing to compare the rollout with.", None
+    key, asked = f"{model_name} {film_name} {first} {horizon}", {"model": model_name, "film": film_name}
+    film_value = player_value(views, key, lossless, headline=headline, said=said, asked=asked, start=first)
+    pictures = {"real film": real, title: y} if len(real) else {title: y}
+    clip = Clip({n: (v * 255).round().byte() for n, v in pictures.items()}, {title: said.get("generated", "")}, 0)
+    yield Shown((film_value, start_slider(offered_starts(film, [model]), first), numbers, curves), clip)
 
 
 @user_errors()
@@ -142,7 +128,18 @@ def strip_of(session: Session, model_name: str, film_name: str) -> Any:
     model = session.model(model_name)
     film = film_for(session, film_name, model)
     starts = evenly_spaced(offered_starts(film, [model]), STRIP_STARTS)
-    return strip_value(film.frames[starts], starts.tolist())
+    items = [Item({"start": start}, f"frame {start}") for start in starts.tolist()]
+    return strip_value(film.frames[starts], items, PLAYER)
+
+
+def with_newest(session: Session, model_name: str, film_name: str, *rest: Any) -> Iterator[Any]:
+    """(model, film, *what `scrubbed` gives) when the tab is opened for the first time since a training began."""
+    newest = session.offer("scrub")
+    if newest is None:  # to yield nothing would empty all of them
+        yield (gr.skip(),) * 6
+    else:
+        for shown in scrubbed.stream(session, *newest, *rest):
+            yield *newest, *shown
 
 
 def pick_start(event: gr.EventData) -> Any:
@@ -162,13 +159,13 @@ def take_checkpoint(session: Session, file: str | None) -> Any:
     about = f"{facts.recipe.name}, seed {facts.seed}, {facts.step} steps" if facts else "a model"
     name = f"{about} (uploaded)"
     session.add_model(name, model)
-    return gr.update(choices=session.model_names(), value=name)
+    return gr.update(choices=session.model_choices(), value=name)
 
 
 @user_errors()
 @computed
 def export(session: Session, model_name: str, film_name: str, start: float, horizon: float, kind: str) -> Any:
-    """The file's path."""
+    """The path of the rollout alone, pixel for pixel."""
     if kind not in FORMATS:
         raise RoadtripError(f"Choose one of {', '.join(FORMATS)}.")
     model = session.model(model_name)
@@ -191,56 +188,57 @@ def measure(session: Session, model_name: str, film_name: str, horizon: float) -
     return evaluate(model, film, horizon, held_out=held_out, most=MEASURED).to_dict()
 
 
+def save_clip(session: Session, model: str, film_name: str, start: float, horizon: float, kind: str) -> str:
+    with user_errors():
+        return save(scrubbed.now(session, model, film_name, start, horizon, False).clip, session, "rollout", kind)
+
+
 def build(session: gr.State) -> Tab:
-    gr.Markdown(
-        "## How long does it stay realistic?\n"
-        "Two real frames go in, then the network continues from its own output. Scrub to see how long the rollout stays "
-        "realistic, beside what really came and against no-network baselines."
-    )
-    with gr.Row():
+    show = player(PLAYER)
+    with gr.Row(elem_classes="rt-actions"):
+        kind, saving = clip_buttons()
+        copy_link()
+    with gr.Row(elem_classes="rt-controls"):
         model = model_menu("Model", "v2")
         film, start = film_and_start()
-        horizon = gr.Slider(1, MAX_HORIZON, HORIZON, step=1, label="Horizon", info="Frames to generate.", min_width=230)
-    starts = strip("rt-starts")
-    note("What you see: where on the held-out film a rollout can start; a click picks f1.")
-    with gr.Accordion("A checkpoint of your own", open=False):
-        file = gr.File(label="model.safetensors", file_types=[".safetensors"], height=110)
-        use = gr.Button("Use this model")
-    asked = [session, model, film, start, horizon]
-    with gr.Row(equal_height=True):
-        go = gr.Button("Generate", variant="primary", elem_id="rt-drive")
+        horizon = slider(1, MAX_HORIZON, HORIZON, step=1, label="Horizon", info="Frames to generate.", min_width=200)
+    starts = strip("rt-starts", "Start frames")
+    note("Where on the held-out film the rollout starts: a click picks f1.")
+    with gr.Accordion("Numbers", open=False):
+        words = gr.Markdown(elem_id="rt-words", elem_classes="rt-words")
+        errors = chart("rt-errors")
+        note(
+            "What you see: PSNR of each generated frame against the real one in dB, higher is closer. Dashed lines are "
+            "no-network baselines: copying the last frame, linear extrapolation, the mean training frame. The vertical "
+            "line is how deep into its own rollouts the network was trained."
+        )
         lossless = lossless_box()
-        kind = gr.Dropdown(list(FORMATS), label="Save as", info="Pixels are repeated, never smoothed.", min_width=120)
-        download("Save the rollout", "rt-export", export, [*asked, kind], "export", **VIEW)
-    words = gr.Markdown(elem_id="rt-words", elem_classes="rt-words")
-    show = player(PLAYER)
-    note(
-        "What you see: the real road, the rollout from the same two frames, and the absolute difference; arrow keys "
-        "step, space plays. Where real film ends, only the rollout goes on."
-    )
-    errors = chart("rt-errors")
-    note(
-        "What you see: PSNR of each generated frame against the real one, higher is closer. Dashed lines need no "
-        "network: copying the last frame, linear extrapolation, the mean training frame. The vertical line is how "
-        "deep into its own rollouts the network was trained."
-    )
-    live_section.build(session, [model, film, start])
-    outputs = [show, errors, words]
-    go.click(update_view, [*asked, lossless], outputs, api_name="scrub", **VIEW)
-    draw: Event = QUIET | VIEW | {"fn": update_view, "inputs": [*asked, lossless], "outputs": outputs}
-    draw_first: Event = QUIET | VIEW | {"fn": open_view, "inputs": asked, "outputs": [start, *outputs]}
+    with gr.Accordion("Files: the rollout alone, a checkpoint of your own", open=False):
+        with gr.Row():
+            info = f"Pixels are repeated, never smoothed. A gif plays {rate_of('x.gif', 8):.3g} frames a second, not 8."
+            kinds = gr.Dropdown(list(FORMATS), label="Rollout as", info=info)
+            alone = gr.Button("Save the rollout")
+        file = gr.File(label="model.safetensors: drop it to use it", file_types=[".safetensors"], height=110)
+    asked = [session, model, film, start, horizon]
+    outputs = [show, start, words, errors]
+    draw: Event = QUIET | VIEW | {"fn": scrubbed.stream, "inputs": [*asked, lossless], "outputs": outputs}
     draw_strip: Event = QUIET | VIEW | {"fn": strip_of, "inputs": [session, model, film], "outputs": starts}
-    gr.on([lossless.input, start.release, horizon.release], **draw)
+    redraws = [model.input, film.input, start.release, horizon.release, lossless.input]
+    taken = file.upload(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
+    busy(PLAYER, *redraws, file.upload)
+    gr.on(redraws, **draw | {"api_visibility": "public", "api_name": "scrub", "trigger_mode": "always_last"})
+    taken.success(**draw).then(**draw_strip)
+    gr.on([model.input, film.input], **draw_strip)
+    starts.click(pick_start, None, start, **QUIET).then(**draw)
+    download(saving, "rt-scrub-file", save_clip, [*asked, kind], "save_clip", **VIEW)
+    download(alone, "rt-export", export, [*asked, kinds], "export", **VIEW)
     gr.Button(visible=False).click(measure, asked[:3] + asked[4:], gr.JSON(visible=False), api_name="measure", **VIEW)
-    taken = use.click(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
-    for chosen in (model.input, film.input, taken.success):
-        chosen(start_range, [session, film, model], start, **QUIET | VIEW).then(**draw).then(**draw_strip)
-    starts.click(pick_start, None, start, **QUIET | VIEW).then(**draw)
     return Tab(
         address=[
             *address_of({"model": model}, film, start),
             Field("horizon", horizon, lambda text: whole_number(text, 1, MAX_HORIZON)),
         ],
-        first=[draw_first, draw_strip],
+        first=[draw, draw_strip],
         changes=[taken],
+        opened=draw | {"fn": with_newest, "outputs": [model, film, *outputs]},
     )

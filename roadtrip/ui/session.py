@@ -9,10 +9,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -26,8 +23,8 @@ from ..model import NextFrame
 from ..recipes import Recipe
 from ..train import Paused, Progress
 from . import budget
-from .compute import on_compute_thread, release_memory
-from .library import ROADS, checkpoints, rendered_road, shipped, shipped_names
+from .compute import release_memory
+from .library import ROADS, rendered_road, shipped, shipped_names, shipped_titles
 
 MAX_VIEWS = 64  # that are remembered for all visitors
 
@@ -46,6 +43,7 @@ class Snapshot:
     psnr: dict[str, list[float]] | None
     start: int
     progress: Progress | Paused | Path  # to go on from, also as a folder
+    inside: dict[str, Tensor] | None = None  # see train.Run.inside
 
 
 @dataclass
@@ -60,6 +58,7 @@ class Training:
     seed: int
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     errors: list[tuple[int, dict[str, list[float]]]] = field(default_factory=list)
+    film_name: str = ""  # as the menus call it
     name: str | None = None
     latest: Snapshot | None = None
     preview: Tensor | None = None  # the latest there was
@@ -104,6 +103,7 @@ class Session:
     training: bool = False
     learned: bool = False  # whether the latest training has kept a model yet
     unfinished: Training | None = None  # the latest, which Resume continues
+    offered: dict[str, int] = field(default_factory=dict)  # by tab, the run whose model it has opened on
     live: Any = None  # the LiveDrive that is watched or paused
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # under which its browser finds it again
     _parked: Parked | None = None
@@ -113,8 +113,30 @@ class Session:
     def film_names(self) -> list[str]:
         return [*ROADS, *self.films]
 
+    def film_choices(self) -> list[tuple[str, str]]:
+        return [(name, name) for name in self.film_names()]
+
     def model_names(self) -> list[str]:
         return [*self.models, *shipped_names()]
+
+    def model_choices(self) -> list[tuple[str, str]]:
+        """(what a menu says, name) of each model."""
+        return [
+            *((name, name) for name in reversed(self.models)),
+            *((said, name) for name, said in shipped_titles().items()),
+        ]
+
+    def title(self, name: str) -> str:
+        """What the page calls a model."""
+        return name if name in self.models else shipped_titles().get(name, name)
+
+    def offer(self, tab: str) -> tuple[str, str] | None:
+        """The model that was trained last and the film it was trained on, once for each tab that asks; else None."""
+        run = self.unfinished
+        if run is None or run.name is None or self.offered.get(tab) == self.runs:
+            return None
+        self.offered[tab] = self.runs
+        return run.name, run.film_name
 
     def film(self, name: str, gap: str | None = None) -> Film:
         """gap: as a visitor wrote it; empty for the film's own."""
@@ -283,30 +305,3 @@ def _park_unless_open(page: str) -> None:
         if session and all(_pages.get(other) is not session for other in _open):
             session.park()
             release_memory()
-
-
-def cached_view(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator of a view(session, *choices): calls it `on_compute_thread`, and remembers it for all visitors where nothing
-    of this one's own is chosen."""
-    found: dict[tuple[Any, ...], Future[Any]] = {}  # the newest last
-    lock = threading.Lock()
-
-    @wraps(view)
-    def cached(session: Session, *choices: Any) -> Any:
-        if (session.models.keys() | session.films.keys()).intersection(choices):
-            return on_compute_thread(view, session, *choices)
-        key = str(checkpoints()), *choices
-        with lock:
-            future, known = found.get(key) or Future(), key in found
-            found[key] = found.pop(key, future)
-            if len(found) > MAX_VIEWS:
-                del found[next(iter(found))]
-        if not known:
-            try:
-                future.set_result(on_compute_thread(view, session, *choices))
-            except BaseException as error:
-                found.pop(key, None)
-                future.set_exception(error)
-        return future.result()
-
-    return cached

@@ -5,33 +5,81 @@
   let tab = asked.tab || 'compare', waiting = null;
   // what a link asks for stays in the address until the page has it: the server reads it there, and not at once
   const known = { [tab]: { ...asked, tab: null } };
+  const button = name => [...document.querySelectorAll('[role=tab]')].find(b => b.textContent.trim().toLowerCase() === name);
   // the tab is opened here: from the server it would take a visitor back who has opened another one meanwhile
   const open = tries => {
-    const button = [...document.querySelectorAll('[role=tab]')].find(b => b.textContent.trim().toLowerCase() === asked.tab);
-    if (button && button.getAttribute('aria-selected') === 'true') return;
-    if (button) button.click();  // which goes unheard until the page has come alive
+    const wanted = button(asked.tab);
+    if (wanted && wanted.getAttribute('aria-selected') === 'true') return;
+    if (wanted) wanted.click();  // which goes unheard until the page has come alive
     if (tries) setTimeout(open, 100, tries - 1);
   };
   if (asked.tab) open(300);
-  const write = () => {
-    waiting = waiting || setTimeout(() => {  // at most four times a second, while a film plays too
-      waiting = null;
-      const values = Object.entries({ ...known[tab], tab }).filter(([, v]) => v !== null && v !== undefined && v !== '');
-      const query = new URLSearchParams(values.map(([k, v]) => [k, String(v)]));
-      if (`?${query}` !== location.search) history.replaceState(null, '', `?${query}`);
-    }, 250);
+  const now = () => {
+    clearTimeout(waiting);
+    waiting = null;
+    const values = Object.entries({ ...known[tab], tab }).filter(([, v]) => v !== null && v !== undefined && v !== '');
+    const query = new URLSearchParams(values.map(([k, v]) => [k, String(v)]));
+    if (`?${query}` !== location.search) history.replaceState(null, '', `?${query}`);
   };
+  const write = () => { waiting = waiting || setTimeout(now, 250); };  // at most four times a second, while a film plays too
+  const of = player => player.slice(3, -7);  // the tab of rt-tab-player
+  const alike = (a, b) => String(a) === String(b);
   // what a link asks of a player, once: the frame and the speed it was shared at
   window.rtAsked = id => {
     if (asked.taken || id !== `rt-${asked.tab || 'compare'}-player`) return {};
     asked.taken = true;
     return asked;
   };
-  window.rtShare = (of, values) => { known[of] = { ...known[of], ...values }; write(); };
-  window.rtTab = name => { tab = name; write(); };
+  window.rtShare = (name, values) => {
+    known[name] = { ...known[name], ...values };
+    write();
+    document.dispatchEvent(new CustomEvent('rt-state'));
+  };
+  window.rtPick = (player, values) => window.rtShare(of(player), { ...values, frame: null });
+  window.rtHolds = (player, values) => Object.entries(values).every(([k, v]) => alike((known[of(player)] || {})[k], v));
+  // whether an answer belongs to what is no longer asked for
+  window.rtStale = (player, values) => {
+    const own = known[of(player)] || {};
+    return Object.entries(values || {}).some(([k, v]) => own[k] !== undefined && own[k] !== null && !alike(own[k], v));
+  };
+  // what is shown, as the server found it
+  window.rtAnswer = (player, values, start) => { if (values) window.rtShare(of(player), start === null ? values : { ...values, start }); };
+  window.rtBusy = (player, text) => {
+    const root = document.querySelector(`#${player} .rt-player`);
+    if (root) root.dispatchEvent(new CustomEvent('rt-busy', { detail: text }));
+  };
+  window.rtOpen = name => { const wanted = button(name); if (wanted) wanted.click(); };
+  window.rtTab = name => {
+    tab = name;
+    write();
+    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    if (name !== 'drive') {  // what is not seen is not computed
+      document.querySelector('#rt-live-pause')?.click();
+      delete document.querySelector('.rt-live')?.dataset.key;
+    } else if (!calm) drive(60);
+  };
+  const drive = tries => {  // the tab comes alive a moment after it was opened
+    const live = document.querySelector('.rt-live');
+    if (tab !== 'drive' || (live && live.dataset.key)) return;
+    if (tries % 5 === 0) document.querySelector('#rt-live-go')?.click();
+    if (tries) setTimeout(drive, 200, tries - 1);
+  };
+  window.rtShow = id => setTimeout(() => document.getElementById(id)?.scrollIntoView({ block: 'center' }), 150);
+  window.rtCopy = async () => {
+    now();
+    let said = 'The link is copied.';
+    try { await navigator.clipboard.writeText(location.href); } catch { said = `Copy this address: ${location.href}`; }
+    let toast = document.querySelector('.rt-toast');
+    if (!toast) document.body.append(toast = Object.assign(document.createElement('div'), { className: 'rt-toast', role: 'status' }));
+    toast.textContent = said;
+    setTimeout(() => toast.remove(), said.startsWith('Copy') ? 20000 : 3000);
+  };
   document.addEventListener('rt-frame', event => {
     const holder = event.target.closest('[id^=rt-][id$=-player]');
-    const of = holder && holder.id.slice(3, -7);
-    if (of) window.rtShare(of, { frame: event.detail.frame, speed: event.detail.speed });
+    if (holder) {
+      const name = of(holder.id);
+      known[name] = { ...known[name], frame: event.detail.frame, speed: event.detail.speed };
+      write();
+    }
   });
 })();

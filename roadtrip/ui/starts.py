@@ -8,15 +8,14 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from ..evaluation import HORIZON
 from ..film import Film
 from ..model import NextFrame
 from ..rollout import drive
 from .budget import check_rollout, number
-from .compute import computed, in_turns
+from .compute import in_turns
 from .library import ROADS, SIZE, rendered_road
 from .session import Session
-from .tab import escape_markdown, user_errors
+from .tab import escape_markdown
 
 
 def film_for(session: Session, name: str, model: NextFrame) -> Film:
@@ -49,6 +48,7 @@ def first_start(film: Film, models: Sequence[NextFrame], horizon: int) -> int:
 
 
 def nearest_start(starts: Tensor, start: float | None) -> int:
+    """The one nearest to what was asked for."""
     return int(starts[(starts - round(number(start, "a start frame"))).abs().argmin()])
 
 
@@ -61,17 +61,16 @@ def rollout_in_turns(model: NextFrame, film: Film, start: int, horizon: int) -> 
     return torch.cat(frames).cpu()
 
 
-@user_errors()
-@computed
-def start_range(session: Session, film_name: str, *names: str, start: float | None = None) -> dict[str, Any]:
-    """The slider over the starts of these models on this film. `start` stays if it is in range, else a first one is
-    chosen."""
-    models = [session.model(name) for name in names]
-    film = film_for(session, film_name, models[0])
+def start_near(film: Film, models: Sequence[NextFrame], start: float | None, horizon: int) -> int:
+    """The start nearest to the one that was asked for; beyond the last one, which a longer film had, see `first_start`."""
     starts = offered_starts(film, models)
-    low, high = int(starts.min()), int(starts.max())
-    kept = start is not None and low <= start <= high
-    return gr.update(minimum=low, maximum=high, value=start if kept else first_start(film, models, HORIZON))
+    within = number(start, "a start frame") <= int(starts.max())
+    return nearest_start(starts, start) if within else first_start(film, models, horizon)
+
+
+def start_slider(starts: Tensor, first: int) -> dict[str, Any]:
+    """The slider over these starts, at the one that is shown."""
+    return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), value=first)
 
 
 def recipe_of(model: NextFrame) -> str:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from ..errors import RoadtripError
-from .budget import VIEWS
-from .library import ROAD, ROADS, opening_model, shipped_names
+from .budget import OUR_FAULT, VIEWS
+from .library import ROAD, opening_model, shipped_titles
 from .session import Session
 
 Event = dict[str, Any]  # what gradio listens with: fn, inputs, outputs, and how it is queued
@@ -23,51 +23,59 @@ QUIET: Event = {"api_visibility": "private", "show_progress": "hidden"}
 VIEW: Event = {"concurrency_id": "view", "concurrency_limit": VIEWS, "show_progress": "hidden"}
 
 
-OUR_FAULT = "Something went wrong on our side; try again, or with other settings."
-
-
 class Field(NamedTuple):
     """A value that stands in the address, under its name.
 
     parse: from a link's text to the component's value; raises ValueError or RoadtripError for what it can't be.
-    choices: of a menu whose choices differ between sessions; a link may ask for one of them.
+    choices: of a menu whose choices differ between sessions, as (what it says, value); a link may ask for a value.
     """
 
     name: str
     component: Any
     parse: Callable[[str], Any] = str
-    choices: Callable[[Session], list[str]] | None = None
+    choices: Callable[[Session], list[tuple[str, str]]] | None = None
 
 
 class Tab(NamedTuple):
     """restore: events that put back, as soon as the page is there, what the address and the session say; they compute
     next to nothing. first: events that draw the tab for the first time, one after the other. changes: events after which
-    there are other models or films. warm_up: called once when the server starts, so that no visitor waits for it."""
+    there are other models or films. opened: what happens when the tab is opened. pinned, warm_up: called once when the
+    server starts, all tabs' pinned before the first warm_up, so that no visitor waits."""
 
     address: list[Field]
     first: list[Event]
     changes: list[Any]
     restore: Sequence[Event] = ()
+    opened: Event | None = None
+    pinned: Callable[[], None] | None = None
     warm_up: Callable[[], None] | None = None
 
 
 def model_menu(label: str, wanted: str, place: int = 0) -> gr.Dropdown:
     """A menu of models that opens as `opening_model` says."""
-    value, info = opening_model(wanted, place), "Pretrained, or trained by you."
-    return gr.Dropdown(shipped_names(), value=value, label=label, info=info, min_width=230)
+    choices = [(title, name) for name, title in shipped_titles().items()]
+    return gr.Dropdown(choices, value=opening_model(wanted, place), label=label, filterable=False, min_width=220)
 
 
-def film_and_start() -> tuple[gr.Dropdown, gr.Slider]:
+def slider(*ends: float, **how: Any) -> gr.Slider:
+    """A slider whose number may be typed out of its range: our own code takes the nearest there is, where gradio would say
+    so in a corner of the page and leave the film waiting."""
+    made = gr.Slider(*ends, **how)
+    made.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return made
+
+
+def film_and_start(first: int = 0) -> tuple[gr.Dropdown, gr.Slider]:
     """The menu of films, and a slider over starts, which `start_range` fits to a film."""
-    film = gr.Dropdown(list(ROADS), value=ROAD, label="Film", info="Add your own in Train.", min_width=230)
-    info = "First input frame, held out in training."
-    return film, gr.Slider(0, 10**6, 0, step=1, label="Start frame", info=info, min_width=230)
+    film = gr.Dropdown(Session().film_choices(), value=ROAD, label="Film", filterable=False, min_width=160)
+    how: dict[str, Any] = {"label": "First input frame", "info": "Held out from these models.", "min_width": 200}
+    return film, slider(0, 10**6, first, step=1, **how)
 
 
 def address_of(models: dict[str, gr.Dropdown], film: gr.Dropdown, start: gr.Slider) -> list[Field]:
     """What the address says of them, the models under these names."""
-    fields = [Field(name, menu, choices=Session.model_names) for name, menu in models.items()]
-    fields.append(Field("film", film, choices=Session.film_names))
+    fields = [Field(name, menu, choices=Session.model_choices) for name, menu in models.items()]
+    fields.append(Field("film", film, choices=Session.film_choices))
     return [*fields, Field("start", start, lambda text: whole_number(text, 0, 10**9))]
 
 
@@ -85,11 +93,16 @@ def user_errors() -> Iterator[None]:
         yield
     except gr.Error:
         raise
-    except RoadtripError as error:
-        raise ui_error(str(error)) from None
-    except Exception:
-        logging.getLogger("roadtrip").exception("unexpected")
-        raise ui_error(OUR_FAULT) from None
+    except Exception as error:
+        raise ui_error(sentence_of(error)) from None
+
+
+def sentence_of(error: Exception) -> str:
+    """What the page says of an error: a RoadtripError as its sentence; any other is our fault, its details in the log."""
+    if isinstance(error, RoadtripError):
+        return str(error)
+    logging.getLogger("roadtrip").error("unexpected", exc_info=error)
+    return OUR_FAULT
 
 
 def ui_error(sentence: str) -> gr.Error:
@@ -104,3 +117,8 @@ def escape_markdown(text: str) -> str:
 
 def two_decimals(value: float | None, undefined: str = "–") -> str:
     return undefined if value is None else f"{value:.2f}"
+
+
+def busy(player_id: str, *triggers: Any) -> None:
+    """Dims a tab's film at once, in the browser, whenever one of these happens."""
+    gr.on([*triggers], None, js=f"() => window.rtBusy('{player_id}')", **QUIET)

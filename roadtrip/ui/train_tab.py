@@ -3,7 +3,8 @@
 How a training runs is in training.py; this file shows one. Independent of the other tabs.
 """
 
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,18 +19,21 @@ from . import film_section, recipe_section
 from .budget import MAX_SECONDS, MAX_SEED, number
 from .charts import NAMES, learning_curves, loss_curves
 from .compute import computed, on_compute_thread
+from .diagram import tensors
 from .library import ROAD
-from .player import chart, chart_value, download, note, player, player_value
+from .player import chart_value, copy_link, download, noted_charts, player, player_value
 from .recipe_section import recipe_of_choice
 from .session import Session, Training
 from .starts import real_frames
 from .tab import QUIET, Field, Tab, escape_markdown, user_errors, whole_number
-from .training import KEPT, learn, live, new_training, on_start, on_stop
+from .training import KEPT, by_hand, learn, live, new_training, on_start, on_stop
 
-IDLE = "Nothing is training."
+PLAYER = film_section.PLAYER
+SLOW_STEPS = 60
+IDLE = "Nothing is training yet. Choose a film and a recipe, then Start."
 
 
-@partial(live, others=4)
+@partial(live, others=5)
 def run(
     session: Session, film_name: str, gap: str, recipe_name: str, changes: str, seconds: float, seed: float
 ) -> Generator[tuple[Any, ...]]:
@@ -39,13 +43,32 @@ def run(
     yield from _go_on(session, training, seconds)
 
 
-@partial(live, others=4)
+@partial(live, others=5)
 def resume(session: Session, seconds: float) -> Generator[tuple[Any, ...]]:
     """Goes on with the run that was trained last, for `seconds` more; yields what `run` does."""
     last = session.unfinished
     if last is None or last.latest is None:
         raise RoadtripError("There is no run to resume here; start one first.")
     yield from _go_on(session, last, seconds)
+
+
+@partial(live, others=5)
+def step(session: Session, only: str | None = None, steps: int = 1) -> Generator[tuple[Any, ...]]:
+    """Steps the run that was paused, both networks or one alone; yields what `run` does."""
+    if session.unfinished is None:
+        raise RoadtripError("There is no run to step here; start one and pause it first.")
+    yield from by_hand(session, session.unfinished, partial(training_view, session.unfinished), only, steps)
+
+
+def stepped(only: str | None, session: Session) -> Iterator[tuple[Any, ...]]:
+    yield from step(session, only)
+
+
+def slowly(session: Session) -> Iterator[tuple[Any, ...]]:
+    """SLOW_STEPS steps, one a second, so that each can be seen."""
+    for shown in step(session, None, SLOW_STEPS):
+        yield shown
+        time.sleep(1)
 
 
 def _go_on(session: Session, training: Training, seconds: float) -> Generator[tuple[Any, ...]]:
@@ -65,24 +88,27 @@ def training_view(training: Training, everything: bool = False) -> tuple[Any, ..
     elif now.left is not None:
         status += f" · {now.left:.0f} s left"
     losses = chart_value(loss_curves(training.curves))
+    inside = tensors(now.inside) if now.inside else gr.skip()
     if training.preview is None or (now.preview is None and not everything):
-        return status, losses, gr.skip(), gr.skip(), gr.skip()
+        return status, losses, gr.skip(), gr.skip(), gr.skip(), inside
     errors = chart_value(learning_curves(training.errors, HORIZONS)) if training.errors else gr.skip()
     start, generated = training.preview_start, f"generated, step {training.preview_step}"
     views = {"real": real_frames(training.film, start, PREVIEW_FRAMES), generated: training.preview}
-    return status, losses, errors, in_words(training.errors), player_value(views, f"preview {start}", autoplay=True)
+    headline = f"{training.title}, step {training.preview_step}: {len(training.preview)} frames from two held-out ones"
+    film_value = player_value(views, f"preview {start}", autoplay=True, headline=headline)
+    return status, losses, errors, in_words(training.errors), film_value, inside
 
 
 def restored_view(session: Session) -> tuple[Any, ...]:
-    """What the page shows of the last run when its browser comes back: as `run`, or nothing."""
+    """(film, *as `run`): what the page shows of the last film and run when its browser comes back, or nothing."""
     last = session.unfinished
     if last is None or last.latest is None:
-        return (gr.skip(),) * 5
+        return (next(reversed(session.films), gr.skip()), *(gr.skip(),) * 6)
     status, *rest = on_compute_thread(training_view, last, True)
     step, title = last.latest.step, escape_markdown(last.title)
     if step != last.latest.steps:
-        status = f"**{title}** · stopped at step {step}, or when this page was left; Resume goes on with it."
-    return status, *rest
+        status = f"**{title}** · stopped at step {step}, or when this page was left; Continue goes on with it."
+    return last.film_name, status, *rest
 
 
 def in_words(errors: list[tuple[int, dict[str, list[float]]]]) -> str:
@@ -92,7 +118,7 @@ def in_words(errors: list[tuple[int, dict[str, list[float]]]]) -> str:
     step, psnr = errors[-1]
     found = compare_to_baselines(psnr)
     parts = []
-    for h in HORIZONS:
+    for h in [h for h in HORIZONS if h <= len(found.gain)]:
         gain, (best, _) = found.gain[h - 1], found.best[h - 1]
         side = f"{gain:.1f} dB above" if gain > 0 else f"**{-gain:.1f} dB below**"
         parts.append(f"at horizon {h} {side} {NAMES[best]}")
@@ -102,7 +128,7 @@ def in_words(errors: list[tuple[int, dict[str, list[float]]]]) -> str:
 def reset(session: Session) -> tuple[Any, ...]:
     """Forgets the last run; its model stays in the menus."""
     session.unfinished = None
-    return IDLE, None, None, "", None
+    return IDLE, None, None, "", None, ""
 
 
 @user_errors()
@@ -134,63 +160,69 @@ def changes_of(text: str) -> str:
 
 
 def build(session: gr.State) -> Tab:
-    gr.Markdown(
-        "## Watch one learn\n"
-        "The post came to its question in three steps. **v1** predicts the next frame from two; in a rollout it has to "
-        "continue from its own predictions, which it never saw in training, and blurs. **v2** predicts one frame more, "
-        "from its own first, so that it learns to get back on track. **v3** adds a discriminator. *Teacher forcing* is "
-        "the post's word for v2's second step; in the literature it is feeding the real previous frame, as v1 does.\n\n"
-        "The film's last fifth is held out: the rollout starts there, on road the network has never seen."
+    show = player(PLAYER)
+    status = gr.Markdown(IDLE, elem_id="rt-status")
+    with gr.Row(elem_classes="rt-actions"):
+        start = gr.Button("Start", variant="primary", elem_id="rt-start", min_width=100)
+        stop = gr.Button("Pause", elem_id="rt-stop", min_width=80)
+        again = gr.Button("Continue", elem_id="rt-resume", min_width=90)
+        one = gr.Button("Step", elem_id="rt-step", min_width=70)
+        one_g = gr.Button("Step G alone", elem_id="rt-step-g", min_width=110)
+        one_d = gr.Button("Step D alone", elem_id="rt-step-d", min_width=110)
+        slow = gr.Button("Slow", elem_id="rt-slow", min_width=70)
+        clear = gr.Button("Reset", elem_id="rt-reset", min_width=80)
+        zipped = gr.Button("Download", min_width=100, elem_id="rt-download")
+        copy_link()
+    with gr.Row(elem_classes="rt-controls"):
+        film = film_section.menu()
+        recipe = recipe_section.build(MAX_SECONDS, MAX_SEED)
+    gap, draw, uploaded = film_section.build(session, film, show)
+    words = gr.Markdown(elem_id="rt-gains", elem_classes="rt-words")
+    losses, errors = noted_charts(
+        [
+            (
+                "rt-losses",
+                "losses over training steps, lower is better for L1. L1 is summed over the unrolled frames; generator and "
+                "discriminator are the two sides of the GAN loss, and neither should win.",
+            ),
+            (
+                "rt-learning",
+                "PSNR in dB on held-out clips, higher is closer; the dashed line of the same colour is the best no-network "
+                "baseline.",
+            ),
+        ]
     )
-    with gr.Row():
-        with gr.Column(scale=2, min_width=280):
-            film, gap, draw, uploaded = film_section.build(session)
-            recipe = recipe_section.build(MAX_SECONDS, MAX_SEED)
-        with gr.Column(scale=3, min_width=320):
-            with gr.Row():
-                start = gr.Button("Start", variant="primary", elem_id="rt-start", min_width=70)
-                stop = gr.Button("Stop", elem_id="rt-stop", min_width=70)
-                again = gr.Button("Resume", elem_id="rt-resume", min_width=70)
-                clear = gr.Button("Reset", elem_id="rt-reset", min_width=70)
-            status = gr.Markdown(IDLE, elem_id="rt-status")
-            show = player("rt-train-player")
-            note(
-                "What you see: a rollout from held-out film, real beside generated; it is made again every few seconds "
-                "while the network learns."
-            )
-            words = gr.Markdown(elem_id="rt-gains", elem_classes="rt-words")
-            errors = chart("rt-learning")
-            note(
-                "What you see: PSNR on four held-out clips 1, 4 and 16 frames ahead, higher is closer; the dashed line "
-                "of the same colour is the best baseline, which needs no network."
-            )
-            losses = chart("rt-losses")
-            note(
-                "What you see: losses over training steps, on a log axis where none is negative. L1 is summed over the "
-                "unrolled frames; generator and discriminator are the two sides of the GAN loss."
-            )
-            download("Download what was trained last", "rt-zip", package, [session], "checkpoint")
-            note(
-                "What you get: a zip with the checkpoint, its losses as a table, and a script that trains the same again."
-            )
-    others = [losses, errors, words, show]
-    asked = [session, film, gap, recipe.name, recipe.changes, recipe.seconds, recipe.seed]
+    inside = gr.HTML(apply_default_css=False, elem_id="rt-inside")
+    with gr.Accordion("The recipe: what feeds what, presets, every field", open=False):
+        changes, fill = recipe_section.details(recipe)
+    others = [losses, errors, words, show, inside]
+    asked = [session, film, gap, recipe.name, changes, recipe.seconds, recipe.seed]
     training = on_start(start, status, run, asked, others, "train")
     resuming = on_start(again, status, resume, [session, recipe.seconds], others, "resume")
-    stopping = on_stop(stop, session, status, [training, resuming])
-    clearing = on_stop(clear, session, status, [training, resuming]).then(
-        reset, session, [status, *others], queue=False, **QUIET
-    )
+    slowed = on_start(slow, status, slowly, [session], others, "slow")
+    running = [training, resuming, slowed]
+    for button, only, name in ((one, None, "step"), (one_g, "generator", "step_g"), (one_d, "discriminator", "step_d")):
+        running.append(on_start(button, status, partial(stepped, only), [session], others, name))
+    stopping = on_stop(stop, session, status, running)
+    clearing = on_stop(clear, session, status, running).then(reset, session, [status, *others], queue=False, **QUIET)
+    clearing.then(**draw)
+    download(zipped, "rt-zip", package, [session], "checkpoint")
     return Tab(
         address=[
-            Field("film", film, choices=Session.film_names),
+            Field("film", film, choices=Session.film_choices),
             Field("recipe", recipe.name, recipe_name),
-            Field("changes", recipe.changes, changes_of),
+            Field("changes", changes, changes_of),
             Field("seconds", recipe.seconds, lambda text: whole_number(text, 1, MAX_SECONDS)),
             Field("seed", recipe.seed, lambda text: whole_number(text, 0, MAX_SEED)),
         ],
-        restore=[recipe.fill, QUIET | {"fn": restored_view, "inputs": session, "outputs": [status, *others]}],
-        first=[draw],
-        changes=[training, resuming, stopping, clearing, uploaded],
+        restore=[fill, QUIET | {"fn": restored_view, "inputs": session, "outputs": [film, status, *others]}],
+        first=[draw | {"fn": first_film, "inputs": [session, film, gap]}],
+        changes=[*running, stopping, clearing, uploaded],
         warm_up=warm_up,
     )
+
+
+def first_film(session: Session, name: str, gap: str) -> tuple[Any, ...]:
+    """What is seen of the film on arrival; a run that was found again keeps its pictures."""
+    about, pictures, shown = film_section.update_view(session, name, gap)
+    return about, pictures, gr.skip() if session.unfinished else shown

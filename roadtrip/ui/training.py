@@ -72,7 +72,8 @@ def _snapshots(stream: Iterator[Progress | None], is_new: bool) -> Iterator[Snap
             so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
             # a borrowed GPU lends another process, and only what is yielded comes back from there
             going = _paused(model, p) if ZERO_GPU else p
-            yield Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, going)
+            inside = p.run.inside() if p.preview is not None else None
+            yield Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, going, inside)
         began = monotonic()
 
 
@@ -88,7 +89,7 @@ def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, see
     yours = "(yours)" if session.runs == 1 else f"(yours, no. {session.runs})"
     where = [] if film_name == ROAD else [film_name]
     where += [f"gap {film.gap}"] if film.gap != session.film(film_name).gap else []
-    return Training(", ".join([recipe.name, *where, f"seed {seed}"]), yours, recipe, film, seed)
+    return Training(", ".join([recipe.name, *where, f"seed {seed}"]), yours, recipe, film, seed, film_name=film_name)
 
 
 def learn(
@@ -106,9 +107,26 @@ def learn(
             yield view() if item else None
             if monotonic() > ends:
                 raise RoadtripError(
-                    f"Others compute here, too: this run was stopped after {limit:.0f} s. What it learned was kept; Resume "
-                    "goes on with it."
+                    f"Others compute here, too: this run was stopped after {limit:.0f} s. What it learned was kept; "
+                    "Continue goes on with it."
                 )
+
+
+def by_hand(
+    session: Session, training: Training, view: Callable[[], Any], only: str | None, steps: int
+) -> Generator[Any]:
+    """Some steps of a training that is paused, of both networks or of one alone; yields view() after each."""
+    last = training.latest
+    if last is None or not isinstance(last.progress, Progress):
+        raise RoadtripError("Only a run that was started and paused here can be stepped.")
+    p = last.progress
+    for _ in range(steps):
+        losses = p.run.step_by_hand(only)
+        preview, psnr = yield from p.run.preview_in_slices()
+        model, inside = copy.deepcopy(p.run.model).cpu().requires_grad_(False), p.run.inside()
+        so_far = p.run.step_count, p.run.planned, losses, last.speed, None
+        training.take(session, Snapshot(*so_far, model, preview, psnr, p.preview_start, p, inside))
+        yield view()
 
 
 def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Callable[..., Iterator[tuple[Any, ...]]]:

@@ -1,6 +1,6 @@
-"""Drive on, live: frames stream to the page as they are generated, for as long as one watches.
+"""Drive: frames stream to the page as they are generated, for as long as one watches. Begins when the tab is opened.
 
-Takes the model, film and start of the tab it stands in. Computes no number itself.
+Computes no number itself. Independent of the other tabs.
 """
 
 import copy
@@ -18,19 +18,33 @@ from torch import Tensor
 from ..endless import WINDOW, Road, newness, road
 from ..errors import RoadtripError
 from ..evaluation import film_windows
-from ..export import write
 from ..film import Film
 from ..model import NextFrame
 from ..oscillation import RealFilm, oscillation
 from ..rollout import drive
 from .budget import DRIVES, MAX_DRIVE_SECONDS, check_rollout, number
-from .compute import interleave, on_compute_thread
-from .player import download, live_player, live_value, note
+from .compute import computed, interleave, on_compute_thread
+from .library import ROAD, opening_model
+from .player import clip_buttons, copy_link, download, live_player, live_value, note
 from .session import Session
-from .starts import film_for, nearest_start, offered_starts
-from .tab import QUIET, VIEW, two_decimals, user_errors
+from .starts import film_for, nearest_start, offered_starts, start_near, start_slider
+from .tab import (
+    QUIET,
+    VIEW,
+    Event,
+    Tab,
+    address_of,
+    film_and_start,
+    model_menu,
+    two_decimals,
+    user_errors,
+)
+from .views import Clip, save
+from .words import describe
 
-FPS = 12  # frames a second that are shown
+FIRST = 1250  # f1 of the drive that the tab opens with, on the rendered road's held-out stretch
+FPS = 12  # frames a second that are shown of a model that samples, which does not flip; of others half as many, since a
+# flip is three flashes a second then, the most that WCAG allows
 CHUNK = 6  # frames that are sent at once
 KEPT = 256  # newest frames that can be saved
 
@@ -48,6 +62,11 @@ class LiveDrive:
     recent: deque[Tensor] = field(default_factory=lambda: deque(maxlen=KEPT))  # uint8 [3, H, W]
     count: int = 0
     coming: list[Tensor] = field(default_factory=list)  # of the next chunk, when it was paused within one
+    said: str = ""
+
+    @property
+    def fps(self) -> int:
+        return FPS if self.model.sampler else FPS // 2
 
 
 def begin(session: Session, model_name: str, film_name: str, start: float, seed: int) -> LiveDrive:
@@ -81,7 +100,6 @@ def set_temperature(session: Session, temperature: float) -> None:
 
 def chunks(live: LiveDrive) -> Generator[dict[str, Any] | None]:
     """The live player's values, one for each CHUNK of frames, without an end; None wherever others may compute."""
-    said = ""
     while True:
         for frame in islice(live.stream, CHUNK - len(live.coming)):
             live.coming.append((frame[0] * 255).round().byte().cpu())
@@ -90,9 +108,15 @@ def chunks(live: LiveDrive) -> Generator[dict[str, Any] | None]:
         live.recent.extend(frames)
         live.count += CHUNK
         if live.count >= WINDOW and live.count // CHUNK % 3 == 0:
-            said = in_words(live)
+            live.said = in_words(live)
         key = f"{live.asked} {live.seed}"
-        yield live_value(torch.stack(frames), key, live.count - CHUNK, FPS, f"frame {live.count}{said}")
+        yield live_value(
+            torch.stack(frames),
+            key,
+            live.count - CHUNK,
+            live.fps,
+            f"Frame {live.count}{live.said and ' · '}{live.said}",
+        )
 
 
 def in_words(live: LiveDrive) -> str:
@@ -100,8 +124,7 @@ def in_words(live: LiveDrive) -> str:
     said = ""
     if live.real:
         o = oscillation(frames, live.real)
-        said = f" · last {WINDOW} frames: {o.verdict}, S {two_decimals(o.step_ratio)}, sharpness "
-        said += two_decimals(o.sharpness_ratio)
+        said = f"the last {WINDOW}: {describe(o)}, sharpness {two_decimals(o.sharpness_ratio)}"
     return said + (f", nn {newness(frames, live.road):.2f}" if live.road else "")
 
 
@@ -113,6 +136,7 @@ def watch(
         live = session.live
         seed = (live.seed if live else 0) + other
         if other or live is None or live.asked != (model_name, film_name, int(number(start, "a start frame"))):
+            yield {"key": "begins", "said": f"{session.title(model_name)}: generating the first frames …"}
             live = on_compute_thread(begin, session, model_name, film_name, start, seed)
             session.live = live
         set_temperature(session, temperature)
@@ -123,7 +147,7 @@ def watch(
             if shown > MAX_DRIVE_SECONDS:
                 return
             # no faster than it is watched: half a second ahead
-            time.sleep(max(0.0, (live.count - first - CHUNK) / FPS - 0.5 - shown))
+            time.sleep(max(0.0, (live.count - first - CHUNK) / live.fps - 0.5 - shown))
 
 
 def watch_another(session: Session, model_name: str, film_name: str, start: float, temperature: float) -> Iterator[Any]:
@@ -131,30 +155,61 @@ def watch_another(session: Session, model_name: str, film_name: str, start: floa
 
 
 @user_errors()
-def save_clip(session: Session) -> str:
-    if not session.live or not session.live.recent:
+def save_clip(session: Session, kind: str) -> str:
+    live = session.live
+    if not live or not live.recent:
         raise RoadtripError("Drive on first; then what was shown can be saved.")
-    return str(write(session.download_dir() / "drive.mp4", torch.stack([*session.live.recent])))
+    title = session.title(live.asked[0])
+    return save(Clip({title: torch.stack([*live.recent])}, {title: live.said}, 0), session, "drive", kind, live.fps)
 
 
-def build(session: gr.State, asked: list[Any]) -> None:
-    """asked: the components that say which model, film and start."""
-    gr.Markdown("### Drive on, live\nFrames appear as the model generates them, for as long as you watch.")
-    with gr.Row():
-        go = gr.Button("Drive on", variant="primary", elem_id="rt-live-go")
-        pause = gr.Button("Pause", elem_id="rt-live-pause")
-        another = gr.Button("Another drive", elem_id="rt-live-another")
-        download("Save the clip", "rt-live-file", save_clip, [session], "save_drive", **VIEW)
-    heat = gr.Slider(0, 1.5, 1, step=0.05, label="Temperature", info="Of what v4 draws: lower is calmer.")
+def build(session: gr.State) -> Tab:
     show = live_player("rt-live")
+    with gr.Row(elem_classes="rt-actions"):
+        go = gr.Button("Drive on", variant="primary", elem_id="rt-live-go", min_width=110)
+        pause = gr.Button("Pause", elem_id="rt-live-pause", min_width=80)
+        another = gr.Button("Another drive", elem_id="rt-live-another", min_width=120)
+        kind, saving = clip_buttons()
+        copy_link()
+    with gr.Row(elem_classes="rt-controls"):
+        model = model_menu("Model", "v4")
+        film, start = film_and_start(FIRST)
+        heat = gr.Slider(
+            0, 1.5, 1, step=0.05, label="Temperature", info="Of what v4 draws; lower is calmer.", min_width=200
+        )
     note(
-        "What you see: the rollout alone. S is its motion over real motion; sharpness is over real film's; nn is the "
-        "distance to the nearest training still, over that of held-out film: 0 is playback, 1 is as new as real film."
+        "What you see: the rollout alone, from two real frames, for as long as you watch. Sharpness is over real film's; "
+        "nn is the distance to the nearest training still over that of held-out film: 0 is playback, 1 as new as real film."
     )
+    asked = [session, model, film, start, heat]
     how: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": DRIVES, "show_progress": "hidden"}
-    going: Any = go.click(watch, [session, *asked, heat], show, api_name="drive_on", **how)
+    going: Any = go.click(watch, asked, show, api_name="drive_on", **how)
     # the drive before ends first: two would paint in turns
-    ended = another.click(None, cancels=going, **QUIET)
-    changed = ended.then(watch_another, [session, *asked, heat], show, api_visibility="private", **how)
-    pause.click(None, cancels=[going, changed], **QUIET)
+    ended = another.click(None, cancels=[going], **QUIET)
+    changed = ended.then(watch_another, asked, show, api_visibility="private", **how)
+    switched = gr.on([model.input, film.input, start.release], None, cancels=[going, changed], **QUIET)
+    again = switched.then(watch, asked, show, api_visibility="private", **how)
+    gr.on([pause.click], None, cancels=[going, changed, again], **QUIET)
     heat.release(set_temperature, [session, heat], None, **QUIET | VIEW)
+    download(saving, "rt-live-file", save_clip, [session, kind], "save_drive", **VIEW)
+    asked_range: Event = QUIET | VIEW | {"fn": start_range, "inputs": [session, model, film, start], "outputs": start}
+    gr.on([model.input, film.input], **asked_range)
+    return Tab(address=address_of({"model": model}, film, start), first=[asked_range], changes=[], warm_up=warm_up)
+
+
+@computed
+def start_range(session: Session, model_name: str, film_name: str, start: float) -> Any:
+    """The slider over the starts that there are."""
+    try:
+        model = session.model(model_name)
+        film = film_for(session, film_name, model)
+        return start_slider(offered_starts(film, [model]), start_near(film, [model], start, WINDOW))
+    except RoadtripError:  # the drive itself says it
+        return gr.skip()
+
+
+def warm_up() -> None:
+    """What a drive is compared with takes a moment to read."""
+    model = opening_model("v4")
+    if model:
+        on_compute_thread(begin, Session(), model, ROAD, FIRST, 0)

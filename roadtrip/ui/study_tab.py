@@ -1,11 +1,11 @@
-"""What the study found, every seed of every arm, from checkpoints/results.json: stands under Compare.
+"""Study: every seed of every arm, from checkpoints/results.json; a click leads to a seed's curves and its model.
 
 Counts and medians come from study/analysis.py; computes no number itself.
 """
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -13,10 +13,10 @@ from ..errors import RoadtripError
 from ..study import SIZE, STEPS, Row, is_model_of, read_results
 from ..study.analysis import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
 from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
-from .library import checkpoints, shipped, shipped_names
+from .library import checkpoints, shipped, shipped_names, shipped_titles
 from .player import carried, chart, chart_value, note, noted_charts
 from .starts import recipe_of
-from .tab import QUIET, Event, escape_markdown, user_errors
+from .tab import QUIET, Event, Field, Tab, escape_markdown, user_errors
 
 NO_TABLE = "The study has no such table; choose one from the menu."
 
@@ -73,8 +73,8 @@ def in_words(found: list[Group]) -> str:
 
 
 def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
-    """What is known of the run whose dot was clicked, the onset and the clock of its arm's runs, and the name of its
-    model where that is shipped."""
+    """What is known of the run whose dot was clicked, with a link to its model where that is shipped; the onset and the
+    clock of its arm's runs."""
     with user_errors():
         picked, rows = carried(event, "picked"), tables().get(table, [])
         row = next((r for r in rows if isinstance(picked, list) and picked[:2] == [r["arm"], r["seed"]]), None)
@@ -84,14 +84,13 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
         said = f"**{escape_markdown(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers}). "
         name = next((n for n in shipped_names() if is_model_of(shipped(n), row)), None)
         if name:
-            said += "It is the first model above now."
+            said += f"Its weights are shipped: **[watch it in Scrub](?tab=scrub&model={name})**."
         else:
-            said += (
-                f"Its weights are not shipped; this makes them again in about {row['seconds'] / 60:.0f} minutes of one "
-            )
-            said += f"core:\n\n```\n{row['command']}\n```"
+            minutes = row["seconds"] / 60
+            said += f"Its weights are not shipped; this makes them again in about {minutes:.0f} minutes of one core:"
+            said += f"\n\n```\n{row['command']}\n```"
         arm = [r for r in rows if r["arm"] == row["arm"]]
-        return said, chart_value(onsets(arm)), chart_value(training_curves(arm)), name or gr.skip()
+        return said, chart_value(onsets(arm)), chart_value(training_curves(arm))
 
 
 def study_note(names: Iterable[str]) -> str:
@@ -110,53 +109,50 @@ def study_note(names: Iterable[str]) -> str:
         median = row in ruled and median_seed(ruled) == row
         why = f"as the median by R of seeds 0 to {SELECTION_SEEDS - 1}; it {why}" if median else f"because it {why}"
         facts = [row["arm"], f"seed {row['seed']}", f"{row['steps']} steps", *filter(None, [row["setting"]])]
-        said.append(
-            f"*{escape_markdown(name)}* is a run of the study below ({escape_markdown(', '.join(facts))}), shipped {why} "
-            f"({alike} of {len(others)} seeds do)."
-        )
+        title, run = (escape_markdown(text) for text in (shipped_titles()[name], ", ".join(facts)))
+        said.append(f"*{title}* is a run of the study ({run}), shipped {why} ({alike} of {len(others)} seeds do).")
     return " ".join(said)
 
 
-class Section(NamedTuple):
-    table: gr.Dropdown
-    dots: gr.HTML
-    picked: list[Any]  # words, onset, clock
-
-
-def build() -> Section | None:
+def build(session: gr.State) -> Tab:
     names = list(tables())
     if not names:
-        return None
+        gr.Markdown("There are no results beside the checkpoints here; `python -m roadtrip study` makes some.")
+        return Tab([], [], [])
     gr.Markdown(
-        "## The whole study\nOne rollout proves nothing. Here is every arm, on every film and network that it was run "
-        "on, and how many of its seeds end in a rollout that flips."
+        "**One rollout proves nothing.** Here is every variant of the study on every film, and how many of its seeds end "
+        "in a rollout that flips: *3/5* is three of five. Discriminators see pairs in *pair…* and *cure-…*, single frames "
+        "in *single…*; *v1*, *v2* and *lstm* have none. A click on a cell shows its column's seeds.",
+        elem_classes="rt-note",
     )
-    cells = chart("rt-whole", whole())
-    note(
-        "What you see: rows are variants, columns are film and settings. *3/5* means that three of five seeds "
-        "oscillate. A discriminator sees pairs in the arms that begin with *pair* and in the cures, which are pairs too, "
-        "single frames in those that begin with *single*, and there is none in v1, v2 and lstm. A click on a cell shows "
-        "its column's seeds below."
-    )
-    gr.Markdown("## Every seed")
-    with gr.Row():
-        how: dict[str, Any] = {"label": "Film and setting", "info": "Dataset and settings.", "min_width": 320}
+    cells = chart("rt-whole")
+    with gr.Row(elem_classes="rt-controls"):
+        how: dict[str, Any] = {"label": "Dataset and settings", "filterable": False, "min_width": 320}
         table = gr.Dropdown(names, value=names[0], **how)
-        how = {"value": "R", "label": "Measure", "info": "Y axis.", "min_width": 320}
-        measure = gr.Radio([(label, key) for key, label in MEASURES.items()], **how)
-    shown, said = update_view(names[0], "R")
-    dots = chart("rt-seeds", shown)
-    words = gr.Markdown(said, elem_classes="rt-note")
+        measure = gr.Dropdown(
+            [(label, key) for key, label in MEASURES.items()], value="R", label="Y axis", min_width=220
+        )
+    dots = chart("rt-seeds")
+    words = gr.Markdown(elem_classes="rt-note")
     note(
         "What you see: each dot is one training run, measured on 8 held-out starts; colour and shape are its verdict. "
-        "The bands are real film and linear extrapolation. A click on a dot says what it is, and puts its model above "
-        "where that is shipped. `docs/findings.md` has what follows and what does not."
+        "Bands are real film and linear extrapolation. A click on a dot shows its curves. `docs/findings.md` has what "
+        "follows and what does not."
     )
-    picked: list[Any] = [gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")]
-    onset = "R in windows of 16 frames along the rollout, of every seed of the arm whose dot was clicked."
-    clock = "R of its rollouts from one start while it was trained, over training steps."
-    picked += noted_charts([("rt-onset", onset), ("rt-clock", clock)])
+    with gr.Column(elem_id="rt-run"):
+        picked: list[Any] = [gr.Markdown(elem_id="rt-picked", elem_classes="rt-words")]
+        onset = "R in windows of 16 frames along the rollout, of every seed of the variant whose dot was clicked."
+        clock = "R of its rollouts from one start while it was trained, over training steps."
+        picked += noted_charts([("rt-onset", onset), ("rt-clock", clock)])
     draw: Event = QUIET | {"fn": update_view, "inputs": [table, measure], "outputs": [dots, words]}
     gr.on([table.input, measure.input], **draw)
-    cells.click(choose, None, table, **QUIET).success(**draw)
-    return Section(table, dots, picked)
+    shown: Any = cells.click(choose, None, table, **QUIET).success(**draw)
+    shown.success(None, js="() => window.rtShow('rt-seeds')", **QUIET)
+    run = dots.click(pick, table, picked, **QUIET)
+    run.success(None, js="() => window.rtShow('rt-run')", **QUIET)
+    map_event: Event = QUIET | {"fn": whole, "inputs": [], "outputs": cells}
+    return Tab(
+        address=[Field("table", table, choices=lambda _: [(n, n) for n in tables()])],
+        first=[map_event, draw],
+        changes=[],
+    )
