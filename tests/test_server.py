@@ -30,6 +30,12 @@ VALID = {
     "/drive_on": ["v1", ROAD, 1300, -1],
     "/save_drive": [],
     "/measure": ["v1", ROAD, 2],
+    "/save_clip": ["v1", ROAD, 1300, 4, "webp"],
+    "/save_comparison": ["v1", "v2", ROAD, 1300, "webp"],
+    "/step": [],
+    "/step_g": [],
+    "/step_d": [],
+    "/slow": [],
 }
 WRONG = [
     None,
@@ -63,7 +69,11 @@ def ask(browser, name: str, data, visitor: str = "stranger") -> tuple[str, objec
         return "error", answer.json()
     events = browser.get(f"/gradio_api/call{name}/{answer.json()['event_id']}").text.strip().split("\n\n")
     event, _, data = events[-1].partition("\n")
-    return event.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+    event, said = event.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+    shown = said[0] if event == "complete" and said else None
+    if isinstance(shown, dict) and "error" in shown:  # what a player says in place of its film
+        return "error", shown
+    return event, said
 
 
 def is_sentence(said) -> bool:

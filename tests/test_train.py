@@ -154,7 +154,7 @@ def test_a_network_is_told_the_noise_that_is_there(film, monkeypatch):
     run = finish(small("v2", context_noise=0.2, pingpong_weight=1.0), film, steps=1).run
     batch = run.sample_batch()
     monkeypatch.setattr(train, "unroll", spied)
-    run._train_step(False, *batch)
+    run._train_step(False, None, *batch)
     (f2, feedback, noise), (_, back_feedback, back_noise) = calls
     assert torch.equal(noise, batch.noise) and feedback
     assert (f2 - batch.clips[:, 1]).std() > 0.01 and (run._feedback(batch)(f2) - f2).std() > 0.01
