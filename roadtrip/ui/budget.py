@@ -147,4 +147,8 @@ def number(value: Any, what: str, low: float | None = None, high: float | None =
 
 
 def horizon_in_range(value: Any) -> int:
-    return round(number(value, "the horizon", 1, MAX_HORIZON))
+    """Frames of a rollout. Raises RoadtripError for what is no number from 1 to MAX_HORIZON."""
+    asked = number(value, "the horizon")
+    if not 1 <= asked <= MAX_HORIZON:
+        raise RoadtripError(f"A horizon of {asked:g} frames can't be asked for; choose from 1 to {MAX_HORIZON}.")
+    return round(asked)
