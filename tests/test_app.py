@@ -264,6 +264,19 @@ def test_resume_goes_on_with_the_last_run(client):
     assert steps == sorted(set(steps))  # one curve, on from where it stopped
 
 
+def test_a_tab_opens_on_the_newest_model_until_it_has_shown_it(served):
+    session = Session()
+    *_, _ = train_tab.run(session, ROAD, "", "v1", "width=8 depth=1", 0.5, 0)
+    for module, menus in ((scrub_tab, ["v2"]), (compare_tab, ["v2", "v1"])):
+        asked = (session, *menus, ROAD, 0, *[4] * (module is scrub_tab), False)
+        lost = module.with_newest(*asked)
+        next(lost)
+        lost.close()
+        *_, shown = module.with_newest(*asked)
+        assert shown[0] == session.newest and shown[2]["views"]
+        assert list(module.with_newest(*asked)) == [(gr.skip(),) * len(shown)]
+
+
 def test_a_paused_run_is_stepped_by_hand(served):
     session = Session()
     with pytest.raises(gr.Error, match="start one"):

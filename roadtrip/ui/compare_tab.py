@@ -178,12 +178,13 @@ def picked_example(session: Session, event: gr.EventData) -> Any:
 
 def with_newest(session: Session, left: str, right: str, film_name: str, *rest: Any) -> Iterator[Any]:
     """(left, film, *what `compared` gives) when the tab is opened for the first time since a training began."""
-    newest = session.offer("compare")
+    newest, run = session.offer("compare"), session.runs
     if newest is None:  # to yield nothing would empty all of them
         yield (gr.skip(),) * 9
     else:
         for shown in compared.stream(session, newest[0], right, newest[1], *rest):
             yield *newest, *shown
+        session.offered["compare"] = run  # gradio drops what a page waits for when that stops a training
 
 
 def examples() -> list[Example]:

@@ -134,12 +134,13 @@ def strip_of(session: Session, model_name: str, film_name: str) -> Any:
 
 def with_newest(session: Session, model_name: str, film_name: str, *rest: Any) -> Iterator[Any]:
     """(model, film, *what `scrubbed` gives) when the tab is opened for the first time since a training began."""
-    newest = session.offer("scrub")
+    newest, run = session.offer("scrub"), session.runs
     if newest is None:  # to yield nothing would empty all of them
         yield (gr.skip(),) * 6
     else:
         for shown in scrubbed.stream(session, *newest, *rest):
             yield *newest, *shown
+        session.offered["scrub"] = run  # gradio drops what a page waits for when that stops a training
 
 
 def pick_start(event: gr.EventData) -> Any:

@@ -103,7 +103,7 @@ class Session:
     training: bool = False
     learned: bool = False  # whether the latest training has kept a model yet
     unfinished: Training | None = None  # the latest, which Resume continues
-    offered: dict[str, int] = field(default_factory=dict)  # by tab, the run whose model it has opened on
+    offered: dict[str, int] = field(default_factory=dict)  # by tab, the run whose model it has shown
     live: Any = None  # the LiveDrive that is watched or paused
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # under which its browser finds it again
     _parked: Parked | None = None
@@ -131,11 +131,10 @@ class Session:
         return name if name in self.models else shipped_titles().get(name, name)
 
     def offer(self, tab: str) -> tuple[str, str] | None:
-        """The model that was trained last and the film it was trained on, once for each tab that asks; else None."""
+        """The model that was trained last and its film; None where `offered` says that the tab has shown them."""
         run = self.unfinished
         if run is None or run.name is None or self.offered.get(tab) == self.runs:
             return None
-        self.offered[tab] = self.runs
         return run.name, run.film_name
 
     def film(self, name: str, gap: str | None = None) -> Film:
