@@ -75,8 +75,8 @@ def coloured(white: Tensor, slope: float) -> Tensor:
     device = white.device
     down, across = torch.fft.fftfreq(height, device=device), torch.fft.rfftfreq(width, device=device)
     gain = (1 + (height * down[:, None]).square() + (height * across).square()) ** (-slope / 2)
-    coefficients = torch.full_like(across, 2.0)  # of a real picture's half spectrum, one stands for two
-    coefficients[0] = coefficients[-1] = 1.0
+    # of a real picture's half spectrum, one stands for two but at its ends; no number is copied in, or no GPU can record it
+    coefficients = torch.where((across == 0) | (across == 0.5), 1.0, 2.0)
     gain = gain / ((gain.square() * coefficients).sum() / (height * width)).sqrt()
     return torch.fft.irfft2(torch.fft.rfft2(white.float()) * gain, (height, width))
 

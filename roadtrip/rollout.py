@@ -20,7 +20,7 @@ from .model import Denoising, NextFrame, State
 
 
 def unroll(
-    model: NextFrame | Denoising | _GraphedModel,
+    model: NextFrame | Denoising | GraphedModel,
     f1: Tensor,
     f2: Tensor,
     steps: int,
@@ -48,7 +48,7 @@ def unroll(
 
 
 def frames_in_turn(
-    model: NextFrame | Denoising | _GraphedModel,
+    model: NextFrame | Denoising | GraphedModel,
     f1: Tensor,
     f2: Tensor,
     drawn: Iterable[Tensor | None],
@@ -91,7 +91,7 @@ def drive(model: NextFrame, f1: Tensor, f2: Tensor, seed: int = 0, temperature: 
         carry = model.sampler.carry if model.sampler else 0.0
         drawn = (z.to(device) for z in latents((len(f1), *shape), carry, generator, temperature))
     f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (f1, f2))
-    driver = _GraphedModel(model) if device.type == "cuda" else model
+    driver = GraphedModel(model) if device.type == "cuda" else model
     for g in frames_in_turn(driver, f1, f2, drawn):
         yield g.clamp(0, 1)
 
@@ -106,8 +106,8 @@ def rollout(model: NextFrame, f1: Tensor, f2: Tensor, horizon: int, seed: int = 
     return torch.stack(list(islice(drive(model, f1, f2, seed, temperature), horizon)), dim=1)
 
 
-class _GraphedModel:
-    """A model on a GPU for one rollout without gradients: a frame is one launch."""
+class GraphedModel:
+    """A model on a GPU for rollouts without gradients: a frame is one launch. Later changes of its weights are seen."""
 
     def __init__(self, model: NextFrame):
         self.observe = model.observe

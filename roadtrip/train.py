@@ -35,7 +35,7 @@ from .optim import Muon, lr_share, optimizer_step, set_lr
 from .oscillation import return_ratio
 from .recipes import Recipe, find_recipe
 from .rng import use_generator
-from .rollout import drive, frames_in_turn, unroll
+from .rollout import GraphedModel, drive, frames_in_turn, unroll
 from .sources import open_film
 
 T = TypeVar("T")
@@ -256,6 +256,7 @@ class Run:
             # the few steps before a recording are meant to run without one
             adam._warned_capturable_if_run_uncaptured = True
         self.train_step = CudaGraphed(self._train_step) if on_gpu else self._train_step
+        self.rolled_out = GraphedModel(self.model) if on_gpu else self.model
         self.step_count = 0
         # the plan, the step at which its schedule began, and the share of the step size it rose from
         self.planned: int | None = None
@@ -434,7 +435,7 @@ class Run:
                 z = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
                 drawn = iter([self._on_device(one) for one in z])
             anchor = None if anchor is None else anchor[:n]
-            frames = frames_in_turn(self.model, made[0], made[1], drawn, anchor=anchor)
+            frames = frames_in_turn(self.rolled_out, made[0], made[1], drawn, anchor=anchor)
             for _ in range(begin):
                 with torch.no_grad(), self._autocast():
                     made.append(next(frames))

@@ -7,7 +7,9 @@ import torch
 
 import roadtrip as rt
 from roadtrip.cuda_graph import WARMUP_CALLS, CudaGraphed
-from roadtrip.rollout import unroll
+from roadtrip.diffusion import Sampler
+from roadtrip.rollout import GraphedModel, unroll
+from roadtrip.train import Run, find_device
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -23,30 +25,34 @@ def test_recorded_steps_learn_what_plain_ones_do(film, name, changes):
     recipe = replace(rt.RECIPES[name], width=16, batch=2, **changes)
     weights = []
     for recorded in (True, False):
-        stream = rt.train(recipe, film, steps=24, device="cuda", dtype="float32", preview_every=1e9)
-        p = next(stream)
+        run = Run(recipe, film, 0, 0.2, find_device(), "float32")
+        if not recorded:
+            run.train_step, run.rolled_out = run._train_step, run.model
+        for _ in range(24):
+            run.step(24)
         if recorded:
-            assert isinstance(p.run.train_step, CudaGraphed)
-        else:
-            p.run.train_step = p.run._train_step
-        *_, p = stream
-        weights.append(torch.cat([w.flatten() for w in p.model.parameters()]).cpu())
+            assert all(made_of(run.train_step))
+            assert not recipe.replay or all(made_of(run.rolled_out.graphed))
+        weights.append(torch.cat([w.flatten() for w in run.model.parameters()]).cpu())
     assert torch.allclose(*weights, atol=2e-3)
 
 
-def test_a_recording_was_made_and_is_replayed(film):
-    *_, p = rt.train("v1", film, steps=WARMUP_CALLS + 2, device="cuda", preview_every=1e9)
-    assert [r for r in p.run.train_step.recordings.values() if r is not None]
+def made_of(graphed):
+    """Of each kind of call, its recording; there was at least one."""
+    return list(graphed.recordings.values()) or [None]
 
 
-def test_a_recorded_rollout_is_the_plain_one(film):
-    for middle in ("conv", "lstm"):
-        model = rt.NextFrame(width=16, bottleneck=middle).cuda()
-        torch.nn.init.normal_(model.decoder.out.weight, std=0.02)
-        f1, f2 = (film.frames[[i, i + 9]].cuda().float() / 255 for i in (0, 3))
-        with torch.no_grad():
-            plain = unroll(model, f1, f2, 24).clamp(0, 1)
-        assert torch.allclose(rt.rollout(model, f1, f2, 24), plain, atol=1e-3)
+@pytest.mark.parametrize("how", [{}, {"bottleneck": "lstm"}, {"sampler": Sampler(), "anchored": True}])
+def test_a_recorded_rollout_is_the_plain_one(film, how):
+    model = rt.NextFrame(width=16, **how).cuda()
+    torch.nn.init.normal_((model.denoiser or model.decoder).out.weight, std=0.02)
+    f1, f2 = (film.frames[[i, i + 9]].cuda().float() / 255 for i in (0, 3))
+    z = torch.randn(2, 24, 3, 48, 80, device="cuda") if model.sampler else None
+    graphed = GraphedModel(model)
+    with torch.no_grad():
+        plain, recorded = (unroll(m, f1, f2, 24, z=z) for m in (model, graphed))
+    assert torch.allclose(recorded, plain, atol=1e-3)
+    assert all(made_of(graphed.graphed))
 
 
 def test_what_cannot_be_recorded_is_called():
