@@ -59,10 +59,15 @@ class CudaGraphed:
     def _record(self, arguments: tuple[Any, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[Any, ...], Any] | None:
         held = tuple(a.clone() if isinstance(a, Tensor) else a for a in arguments)
         graph = torch.cuda.CUDAGraph()
+        # weights that autocast has cast already would not be cast in the recording: it would go on with old ones, freed
+        # when that autocast ends
+        torch.clear_autocast_cache()
         try:
             # another thread may be using the GPU meanwhile
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 result = self.function(*held)
         except RuntimeError:
             return None
+        finally:
+            torch.clear_autocast_cache()
         return graph, held, result

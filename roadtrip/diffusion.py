@@ -25,10 +25,10 @@ class Sampler:
     """How a frame is drawn. Raises RoadtripError on a value of another type or out of its range.
 
     evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them.
-    temperature: of the noise that it begins with; 1 is as much as the network was trained for. drive_noise: the noise on
-    the frames fed back that the network is told of when it drives, though none is added. refine: channels of the last
-    layers, at full resolution; 0 leaves those out. slope: of the noise's amplitude over frequency, see `coloured`. carry:
-    how much of a frame's noise is that of the frame before.
+    temperature: of the noise that it begins with, applied by whoever draws z; 1 is as much as the network was trained
+    for. drive_noise: the noise on the frames fed back that the network is told of when it drives, though none is added.
+    refine: channels of the last layers, at full resolution; 0 leaves those out. slope: of the noise's amplitude over
+    frequency, see `coloured`. carry: how much of a frame's noise is that of the frame before.
     """
 
     evaluations: int = 4
@@ -81,17 +81,15 @@ def coloured(white: Tensor, slope: float) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(white.float()) * gain, (height, width))
 
 
-def latents(
-    shape: Sequence[int], carry: float, generator: torch.Generator, temperature: float = 1.0
-) -> Iterator[Tensor]:
-    """z for frame after frame, without an end: each standard normal [B, 3, H, W] times the temperature, on the CPU.
+def latents(shape: Sequence[int], carry: float, generator: torch.Generator) -> Iterator[Tensor]:
+    """z for frame after frame, without an end: each standard normal [B, 3, H, W], on the CPU.
 
     z_t = carry · z_{t−1} + √(1 − carry²) · ε (Ge et al. 2023, the progressive noise of PYoCo): what two frames in a row
     leave unexplained is alike, and noise that knows nothing of the frame before makes a rollout flicker.
     """
     z = torch.randn(shape, generator=generator)
     while True:
-        yield temperature * z
+        yield z
         fresh = torch.randn(shape, generator=generator)
         z = carry * z + math.sqrt(1 - carry**2) * fresh
 
@@ -126,13 +124,14 @@ def denoising_loss(guess: Tensor, real: Tensor, s: Tensor) -> Tensor:
 
 
 def sample(denoise: Callable[[Tensor, Tensor], Tensor], z: Tensor, sampler: Sampler) -> Tensor:
-    """y drawn by DPM-Solver++ (2M, Lu et al. 2022) from z, standard normal [B, 3, H, W]; deterministic but for z.
+    """y drawn by DPM-Solver++ (2M, Lu et al. 2022) from z, standard normal [B, 3, H, W] times the
+    temperature; deterministic but for z.
 
     The equation that it solves, dy/ds = (y − D)/s, holds for noise of any spectrum.
     denoise: gives the estimate of y without noise, of (y, s) with s float [B, 1, 1, 1].
     """
     ladder = sampler.ladder()
-    y = ladder[0] * sampler.temperature * coloured(z, sampler.slope)
+    y = ladder[0] * coloured(z, sampler.slope)
     before, step_before = None, 0.0
     for s, after in zip(ladder, [*ladder[1:], None]):
         guess = denoise(y, y.new_full((len(y), 1, 1, 1), s))

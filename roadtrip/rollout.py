@@ -88,8 +88,10 @@ def drive(model: NextFrame, f1: Tensor, f2: Tensor, seed: int = 0, temperature: 
     shape, generator = model.latent_shape(*f1.shape[2:]), torch.Generator().manual_seed(seed)
     drawn: Iterable[Tensor | None] = repeat(None)
     if shape:
+        # read anew for each frame, so that it may change on the way
+        own = lambda: model.sampler.temperature if model.sampler else 1.0  # noqa: E731
         carry = model.sampler.carry if model.sampler else 0.0
-        drawn = (z.to(device) for z in latents((len(f1), *shape), carry, generator, temperature))
+        drawn = (temperature * own() * z.to(device) for z in latents((len(f1), *shape), carry, generator))
     f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in (f1, f2))
     driver = GraphedModel(model) if device.type == "cuda" else model
     for g in frames_in_turn(driver, f1, f2, drawn):

@@ -433,7 +433,7 @@ class Run:
             drawn: Iterator[Tensor | None] = repeat(None)
             if shape:
                 z = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
-                drawn = iter([self._on_device(one) for one in z])
+                drawn = iter([self._on_device(self.recipe.temperature * one) for one in z])
             anchor = None if anchor is None else anchor[:n]
             frames = frames_in_turn(self.rolled_out, made[0], made[1], drawn, anchor=anchor)
             for _ in range(begin):

@@ -145,7 +145,8 @@ class Findings:
         for row in rows:
             name = " ".join([row["arm"], row["setting"]]).strip()
             about = [row["film"], name, str(row["seed"]), "{}×{}".format(*row["size"]), str(row["steps"])]
-            lines.append([*about, f"{row['seconds'] / 60:.0f}", *_endless_cells(row["endless"])])
+            minutes = f"{row['seconds'] / 60:.0f}" + (" on a GPU" if row["device"] == "cuda" else "")
+            lines.append([*about, minutes, *_endless_cells(row["endless"])])
         for control in json.loads(controls.read_text()) if controls else []:
             lines.append([control["film"], control["model"], "–", control["size"].replace("x", "×"), "–", "–"])
             lines[-1] += _endless_cells(control["endless"])

@@ -55,6 +55,17 @@ def test_a_recorded_rollout_is_the_plain_one(film, how):
     assert all(made_of(graphed.graphed))
 
 
+def test_a_recording_casts_the_weights_that_there_are_when_it_is_replayed():
+    """Also where it is made within an autocast that has cast them before."""
+    layer, x = torch.nn.Linear(8, 8).cuda(), torch.ones(4, 8, device="cuda")
+    graphed = CudaGraphed(layer)
+    for value in range(2 * WARMUP_CALLS):
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+            layer.weight.fill_(value)
+            plain = layer(x)
+            assert torch.equal(graphed(x), plain)
+
+
 def test_what_cannot_be_recorded_is_called():
     looks = CudaGraphed(
         lambda x: x * 2 if x.sum().item() > 0 else x

@@ -9,7 +9,7 @@ import torch
 
 import roadtrip as rt
 from roadtrip.augment import damage
-from roadtrip.diffusion import SPREAD, Sampler, coloured, denoised, denoising_loss, noisy, sample, scaled
+from roadtrip.diffusion import SPREAD, Sampler, coloured, denoised, denoising_loss, latents, noisy, sample, scaled
 from roadtrip.film import Film
 from roadtrip.model import Denoising, _dct_of_blocks
 from roadtrip.oscillation import return_ratio
@@ -61,10 +61,16 @@ def test_one_evaluation_is_the_first_guess():
     assert torch.equal(sample(lambda y, s: guess, z, Sampler(1)), guess)
 
 
-def test_temperature_scales_what_is_drawn_and_zero_draws_nothing():
-    z, double = torch.randn(2, 3, 8, 8), lambda y, s: y / (1 + s * s)
-    cold, warm = (sample(double, z, Sampler(4, temperature=t)) for t in (0.0, 2.0))
-    assert not cold.any() and torch.allclose(warm, 2 * sample(double, z, Sampler(4)))
+def test_temperature_scales_what_is_drawn_and_may_change_on_the_way():
+    model = rt.NextFrame(8, 0, sampler=Sampler(1, temperature=0.5), size=(16, 24))
+    seen = []
+    model.step = lambda frame, state, noise=None, z=None: (seen.append(z) or frame, state)
+    frames = rt.drive(model, torch.zeros(3, 16, 24), torch.zeros(3, 16, 24), seed=3, temperature=2.0)
+    next(frames)
+    model.sampler = Sampler(1, temperature=0.0)
+    next(frames)
+    z = latents((1, 3, 16, 24), 0.3, torch.Generator().manual_seed(3))
+    assert torch.equal(seen[0], next(z)) and next(z).any() and not seen[1].any()
 
 
 def test_the_loss_is_that_of_a_target_of_unit_variance():

@@ -63,6 +63,7 @@ class LiveDrive:
     count: int = 0
     coming: list[Tensor] = field(default_factory=list)  # of the next chunk, when it was paused within one
     said: str = ""
+    own: float = 1.0  # temperature of the model as it was trained; the page's is a share of it
 
     @property
     def fps(self) -> int:
@@ -76,7 +77,8 @@ def begin(session: Session, model_name: str, film_name: str, start: float, seed:
     first = nearest_start(offered_starts(film, [model]), start)
     f1, f2 = film.frames[first], film.frames[first + film.gap]
     real, roads = compared_with(film, model)
-    return LiveDrive((model_name, film_name, int(start)), seed, model, real, roads, drive(model, f1, f2, seed))
+    asked, own = (model_name, film_name, int(start)), model.sampler.temperature if model.sampler else 1.0
+    return LiveDrive(asked, seed, model, real, roads, drive(model, f1, f2, seed), own=own)
 
 
 def compared_with(film: Film, model: NextFrame) -> tuple[RealFilm | None, Road | None]:
@@ -95,7 +97,7 @@ def compared_with(film: Film, model: NextFrame) -> tuple[RealFilm | None, Road |
 def set_temperature(session: Session, temperature: float) -> None:
     live, temperature = session.live, number(temperature, "the temperature")
     if live and live.model.sampler:
-        live.model.sampler = replace(live.model.sampler, temperature=temperature)
+        live.model.sampler = replace(live.model.sampler, temperature=live.own * temperature)
 
 
 def chunks(live: LiveDrive) -> Generator[dict[str, Any] | None]:
