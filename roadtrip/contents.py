@@ -35,11 +35,14 @@ HEAD = 1024  # bytes of a file that its kind is told from
 # what FFmpeg may take a file for: no playlists, which name other files
 DEMUXERS = "mov,matroska,avi,asf,flv,ogg,mpeg,mpegts,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,yuv4mpegpipe,gif"
 # raw stills lie beside their JPEGs; the others are thumbnails, backups and downloads that broke off
-NO_STILLS = re.compile(r"\.(dng|cr[23w]|nef|arw|raf|orf|rw2|pef|srw|thm|\w+_original|bak|tmp|part|crdownload)")
+NO_STILLS = re.compile(
+    r"\.(dng|gpr|cr[23w]|nef|nrw|raw|arw|sr[2fw]|raf|orf|rw[2l]|pef|3fr|fff|iiq|mos|mef|dcr|kdc|erf|x3f"
+    r"|thm|\w+_original|bak|tmp|part|crdownload)"
+)
 NO_FOLDERS = re.compile(  # of NAS, file managers and catalogues
     r"(?i)\..*|__macosx|@(eadir|recycle|recently.snapshot|tmp|sharebin|__thumb)|#(recycle|snapshot)|\$recycle\.bin"
     r"|recycle[rd]|system volume information|lost[.+]?(dir|found)|[._]?thumb(nail)?s?|.*thumbnails|.*\.lrdata"
-    r"|_?previews?|prox(y|ies)|trash"
+    r"|_?previews?|prox(y|ies)|trash|(recently )?deleted|(ipod photo )?caches?"
 )
 PROXIES = re.compile(r"(?i)LRV_.*|.*\.(lrv|lrf)")  # a camera's small copies of its clips
 MAX_ENTRIES = 100_000  # of a zip

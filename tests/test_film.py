@@ -173,11 +173,12 @@ def tree(tmp_path: Path) -> Path:
         file = root / f"DCIM/10{i // 6}ABCDE/P10{i:02d}.JPG"
         others = ["@eaDir/{0}/SYNOPHOTO_THUMB_M.jpg", "@eaDir/SYNO@.fileindexdb/{0}", ".thumbnails/{0}", "Thumbs/{0}"]
         others += ["#recycle/{0}", ".Trashes/501/{0}", "$RECYCLE.BIN/{0}", "Lightroom Previews.lrdata/{0}", "._{0}"]
+        others += ["iPod Photo Cache/{0}", "Recently Deleted/{0}"]
         for k, other in enumerate(["{0}", *others]):
             path = file.parent / other.format(file.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             plain(10 * i + 5 + 3 * k).save(path)
-        for suffix in ("THM", "DNG", "JPG_original"):
+        for suffix in ("THM", "DNG", "GPR", "NRW", "JPG_original"):
             plain(200).save(file.with_suffix(f".{suffix}"), "JPEG")
         file.with_suffix(".MOV").write_bytes(b"\0\0\0\x14ftypqt  ")
     plain(250).save(root / "poster.png")
