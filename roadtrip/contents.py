@@ -48,7 +48,7 @@ PROXIES = re.compile(r"(?i)LRV_.*|.*\.(lrv|lrf)")  # a camera's small copies of 
 MAX_ENTRIES = 100_000  # of a zip
 MAX_BYTES = 64 * 2**30  # of a zip, unpacked
 MAX_BYTES_STILL = 256 * 2**20  # of one of its stills
-MAX_RATIO = 200  # unpacked over packed: compressed pictures and clips hardly shrink, bombs do
+MAX_RATIO = 200  # unpacked over packed, where that is more than one still may have: bombs shrink, footage hardly does
 COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -124,7 +124,7 @@ def in_zip(archive: zipfile.ZipFile, source: str) -> tuple[list[Entry], list[str
         entries.append(Entry(m.filename, m.file_size, kind, opened))
         if kind and not BITMAP_HEADS.match(head):  # those of a night shrink like a bomb
             packed, unpacked = packed + m.compress_size, unpacked + m.file_size
-    if unpacked > MAX_RATIO * packed or sum(m.file_size for m in members) > MAX_BYTES:
+    if unpacked > max(MAX_RATIO * packed, MAX_BYTES_STILL) or sum(m.file_size for m in members) > MAX_BYTES:
         raise RoadtripError(f"{source} would unpack to {unpacked / 2**30:.1f} GB; that is not a zip of stills.")
     return entries, notes
 

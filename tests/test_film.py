@@ -15,6 +15,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic, sleep, time
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -819,6 +820,22 @@ def test_a_killed_import_goes_on_where_it_was(tmp_path, monkeypatch):
     assert not settled.parent.exists()
 
 
+def test_an_import_that_is_killed_beside_its_whole_film_leaves_nothing(tmp_path, monkeypatch):
+    """Before it has removed what was read so far: the next one reads nothing, and does that."""
+    folder = folder_of(tmp_path, slide(30))
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(sources, "shutil", SimpleNamespace(rmtree=kill))
+        rt.open_film(folder, SIZE, gap=1)
+    assert {file.suffix for file in (tmp_path / "cache" / "films").iterdir()} == {".film", ".unfinished", ".lock"}
+    monkeypatch.setattr("roadtrip.sources.read_footage", lambda *_: pytest.fail("read again"))
+    assert len(rt.open_film(folder, SIZE, gap=1).frames) == 30
+    assert {file.suffix for file in (tmp_path / "cache" / "films").iterdir()} == {".film", ".lock"}
+
+
 def test_imports_of_one_folder_at_once_read_it_once(tmp_path, monkeypatch):
     """Two threads stand for two processes: a lock on a file keeps both alike apart."""
     folder = folder_of(tmp_path, slide(30))
@@ -1142,7 +1159,7 @@ def test_bad_videos(tmp_path):
 
 def test_bad_zips(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.png", b"\0" * 2**27)
+        archive.writestr("a.png", b"\0" * (2**28 + 1))
     assert "not a zip of stills" in refused(tmp_path / "bomb.zip", tmp_path)
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.writestr("a.txt", "hello")

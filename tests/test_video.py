@@ -246,6 +246,14 @@ def test_frames_that_were_stored_again_are_left_out(tmp_path, codec, pattern):
     assert (read.frames.float() - wanted.float()).abs().mean() < 8
 
 
+def test_frames_that_were_coded_again_differ_a_little():
+    draw, frames = np.random.default_rng(1), []
+    for picture in drive(40):
+        again = picture.astype(int) + draw.choice([-1, 0, 1], picture.shape, p=[0.4, 0.2, 0.4])
+        frames += [picture, again.clip(0, 255).astype(np.uint8)]
+    assert video._distinct(frames).tolist() == [*range(0, 80, 2)]
+
+
 @pytest.mark.parametrize("stood", [4, 30])
 def test_a_car_that_stands_stays_whole(tmp_path, stood):
     pictures = drive(30)
