@@ -196,8 +196,9 @@ def stopping(address: str, pid: int, times: int = 5) -> None:
         for i in range(times):
             tab, seconds = Tab(address, f"{how} {i}"), 5 if how == "time limit" else 300
             event = tab.begin(tab.index["train"], [None, ROAD, "", "v4", f"batch={batch}", seconds, 0])
-            began = time.monotonic()
+            began, before = time.monotonic(), processor(pid)
             time.sleep(random.Random(i).uniform(4, 7))
+            assert processor(pid) - before > 1, "it does not train"
             if how == "stop":
                 tab.http.post(
                     "/gradio_api/cancel",

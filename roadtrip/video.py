@@ -59,10 +59,12 @@ def read_video(
 def _stream(path: Path, size: tuple[int, int], report: Report) -> Frames:
     """Every frame of a video's main stream; what is damaged costs its own frames, a file that breaks off its end."""
     import av
+    from av.video.reformatter import VideoReformatter
 
     frames: list[np.ndarray] = []
     times: list[float | None] = []
     damaged, began = 0, monotonic()
+    scaler = VideoReformatter()  # each has threads, and a frame's own one keeps them until garbage is collected
     try:
         with av.open(str(path), **OPENING) as container:
             stream = _main_stream(container, path)
@@ -78,7 +80,7 @@ def _stream(path: Path, size: tuple[int, int], report: Report) -> Frames:
                 if frame is None:
                     damaged += 1
                     continue
-                frames.append(_video_frame(frame, stream, size))
+                frames.append(_video_frame(frame, stream, size, scaler))
                 times.append(frame.time)
                 if len(frames) > MAX_FRAMES:
                     raise _too_long(path, f"over {MAX_FRAMES:,}", _rate(times) or rate)
@@ -226,7 +228,7 @@ def _deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
             yield from pulled(graph)
 
 
-def _video_frame(frame: Any, stream: Any, size: tuple[int, int]) -> np.ndarray:
+def _video_frame(frame: Any, stream: Any, size: tuple[int, int], scaler: Any) -> np.ndarray:
     """One decoded frame, upright, of square pixels, centre-cropped and resized, in sRGB, uint8 [3, H, W]."""
     from av.sidedata.sidedata import Type
 
@@ -246,7 +248,7 @@ def _video_frame(frame: Any, stream: Any, size: tuple[int, int]) -> np.ndarray:
     transfer, primaries = stream.codec_context.color_trc, stream.codec_context.color_primaries
     convert = transfer in (PQ, HLG) or primaries in TO_BT709
     kind = "rgb48le" if convert else "rgb24"
-    small = frame.reformat(w, h, format=kind, src_colorspace=matrix, interpolation="AREA").to_ndarray()
+    small = scaler.reformat(frame, w, h, kind, src_colorspace=matrix, interpolation="AREA").to_ndarray()
     y, x = (h - height) // 2, (w - width) // 2
     small = small[y : y + height, x : x + width]
     if convert:

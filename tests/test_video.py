@@ -262,6 +262,15 @@ def test_a_car_that_stands_stays_whole(tmp_path, stood):
     assert len(opened(film(tmp_path / "still.mkv", pictures[:1] * 9, "ffv1")).frames) == 9
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no list of threads")
+def test_a_long_video_takes_no_more_threads_than_a_short_one(tmp_path):
+    """Which a process with limits would not get."""
+    threads = []
+    path = film(tmp_path / "long.mkv", drive(40) * 20, "mpeg4")
+    video.read_video(path, (48, 80), lambda *_: threads.append(len([*Path("/proc/self/task").iterdir()])))
+    assert len(threads) > 40 and max(threads) <= threads[0] + 2
+
+
 def test_too_many_frames_are_counted_and_told_in_minutes(tmp_path, monkeypatch):
     monkeypatch.setattr("roadtrip.video.MAX_FRAMES", 120)
     pictures = drive(125, step=1)
