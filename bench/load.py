@@ -191,12 +191,12 @@ def stopping(address: str, pid: int, times: int = 5) -> None:
     batch = max(takewhile(may_be_trained, count(1)))
     computes_on(pid)  # what other visitors began
     print(f"\nv4 with batch {batch}: seconds until it computes no more")
-    for how in ("stop", "close", "time limit"):
+    for how in ("stop", "close"):
         found = []
         for i in range(times):
-            tab, seconds = Tab(address, f"{how} {i}"), 5 if how == "time limit" else 300
-            event = tab.begin(tab.index["train"], [None, ROAD, "", "v4", f"batch={batch}", seconds, 0])
-            began, before = time.monotonic(), processor(pid)
+            tab = Tab(address, f"{how} {i}")
+            event = tab.begin(tab.index["train"], [None, ROAD, "", "v4", f"batch={batch}", 300, 0])
+            before = processor(pid)
             time.sleep(random.Random(i).uniform(4, 7))
             assert processor(pid) - before > 1, "it does not train"
             if how == "stop":
@@ -204,10 +204,9 @@ def stopping(address: str, pid: int, times: int = 5) -> None:
                     "/gradio_api/cancel",
                     json={"session_hash": tab.name, "fn_index": tab.index["train"], "event_id": event},
                 )
-            elif how == "close":
+            else:
                 tab.close()
-            late = time.monotonic() - began - seconds if how == "time limit" else 0.0
-            found.append(computes_on(pid) + late)
+            found.append(computes_on(pid))
             tab.close()
         print(f"{how}: {', '.join(f'{t:.1f}' for t in found)}")
 

@@ -121,5 +121,6 @@ def _write_mp4(file: Path, pixels: Tensor, fps: float) -> None:
         context.color_range = 1  # 16 … 235
         for picture in pixels[:, : stream.height, : stream.width]:
             frame = av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")
-            container.mux(stream.encode(scaler.reformat(frame, format="yuv420p", dst_colorspace="ITU709")))
+            yuv = scaler.reformat(frame, format="yuv420p", dst_colorspace="ITU709")  # type: ignore[arg-type]
+            container.mux(stream.encode(yuv))
         container.mux(stream.encode())

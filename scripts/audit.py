@@ -10,7 +10,7 @@ import sys
 
 def main() -> int:
     command = [sys.executable, "-m", "pip_audit", "--skip-editable", "--progress-spinner", "off", "--format", "json"]
-    asked = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(asked.stdout)["dependencies"] if asked.stdout.startswith("{") else []
     known = [package for package in found if "vulns" in package]
     if not known:
