@@ -120,6 +120,17 @@ def test_a_live_drive_of_a_model_that_draws_nothing(served):
         drive_tab.save_clip(Session(), "mp4")
 
 
+def test_a_training_over_its_time_is_stopped_within_a_step(served, monkeypatch):
+    clock = iter([0.0])
+    monkeypatch.setattr(training, "monotonic", lambda: next(clock, 1e4))
+    session = Session()
+    heavy = training.new_training(session, ROAD, "", replace(rt.RECIPES["v2"], width=8, depth=1), 0)
+    with pytest.raises(rt.RoadtripError, match="Others compute here, too: this run was stopped after 10 s"):
+        for slices, _ in enumerate(training.learn(session, [heavy], lambda: None, 5, None)):
+            assert slices == 0
+    assert heavy.latest is None
+
+
 @pytest.mark.parametrize("rates", [(), (12, 6)])
 def test_the_menu_of_clips_says_how_fast_a_gif_plays(rates):
     """Which has not every rate, and so the other kinds another."""
