@@ -5,13 +5,16 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageFilter
 
 import roadtrip as rt
@@ -231,6 +234,30 @@ def test_what_was_trained_is_kept_where_there_is_room(film, tmp_path, monkeypatc
     said = capsys.readouterr().err.splitlines()[-1]
     kept = Path(said.partition("is kept in ")[2].removesuffix("."))
     assert rt.load(kept).provenance.step == 2 and out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_saves_and_the_same_command_goes_on(name, film, tmp_path, monkeypatch):
+    """With the bits of a run that was not stopped."""
+    number, steps = getattr(signal, name, signal.SIGINT), main_module.train
+    monkeypatch.setitem(rt.RECIPES, "v1", replace(rt.RECIPES["v1"], width=8, depth=0, batch=1))
+    monkeypatch.setattr(sys.modules["roadtrip.train"], "REPORT_EVERY", 0)
+    command = ["train", "--film", str(film), "--size", "48x80", "--steps", "6", "--seed", "3", "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+
+    def signalled(*recipe, **how):
+        for p in steps(*recipe, **how):
+            if p.step == 3:
+                signal.raise_signal(number)
+            yield p
+
+    with monkeypatch.context() as stopped, pytest.raises(SystemExit) as status:
+        stopped.setattr(main_module, "train", signalled)
+        main([*command, str(tmp_path / "run")])
+    assert status.value.code == 128 + number and rt.load(tmp_path / "run").provenance.step == 3
+    assert main([*command, str(tmp_path / "run")]) == 0
+    a, b = (rt.load(tmp_path / run).state_dict() for run in ("whole", "run"))
+    assert all(torch.equal(a[k], b[k]) for k in a) and not (tmp_path / "run" / "train-state.safetensors").exists()
 
 
 def test_whoever_reads_the_progress_may_go(film, tmp_path, monkeypatch):
