@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -36,16 +37,18 @@ ROAD = "the rendered road"
 
 class Visitor:
     def __init__(self, address: str, name: str):
-        self.http, self.name = httpx.Client(base_url=address, timeout=600), name
+        self.http, self.name, self.heard = httpx.Client(base_url=address, timeout=600), name, ""
 
     def ask(self, name: str, data: list) -> tuple[bool, object]:
         """(whether it worked, the answer)."""
         joined = self.http.post(f"/gradio_api/call{name}", json={"data": data, "session_hash": self.name})
         if joined.status_code != 200:
             return False, joined.text
-        last = self.http.get(f"/gradio_api/call{name}/{joined.json()['event_id']}").text.strip().split("\n\n")[-1]
-        event, _, value = last.partition("\n")
-        return event == "event: complete", json.loads(value.removeprefix("data: "))
+        self.heard = self.http.get(f"/gradio_api/call{name}/{joined.json()['event_id']}").text
+        event, _, value = self.heard.strip().split("\n\n")[-1].partition("\n")
+        answer = json.loads(value.removeprefix("data: "))
+        wrong = isinstance(answer, list) and isinstance(answer[0], dict) and "error" in answer[0]  # in a player's place
+        return event == "event: complete" and not wrong, answer
 
 
 class Tab(Visitor):
@@ -96,15 +99,13 @@ def serve(port: int, files: str) -> tuple[subprocess.Popen[bytes], str]:
     raise SystemExit("the server did not start")
 
 
-def steps_of(answer: object) -> int:
-    return int(str(answer[0]).split("step ")[1].split(" of")[0].split()[0])  # type: ignore[index]
-
-
 def train(address: str, seconds: float, into: list[float], name: str) -> None:
     """Steps a second of one training, on the clock."""
     began = time.monotonic()
-    good, answer = Visitor(address, name).ask("/train", [ROAD, "", "v2", "width=16 depth=1", seconds, 0])
-    into.append(steps_of(answer) / (time.monotonic() - began) if good else float("nan"))
+    visitor = Visitor(address, name)
+    visitor.ask("/train", [ROAD, "", "v2", "width=16 depth=1", seconds, 0])
+    steps = re.findall(r"step (\d+)", visitor.heard)
+    into.append(int(steps[-1]) / (time.monotonic() - began) if steps else float("nan"))
 
 
 def scrub(address: str, name: str, ends: float, times: list[tuple[bool, float]], errors: list[object]) -> None:
