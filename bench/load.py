@@ -47,7 +47,9 @@ class Visitor:
         self.heard = self.http.get(f"/gradio_api/call{name}/{joined.json()['event_id']}").text
         event, _, value = self.heard.strip().split("\n\n")[-1].partition("\n")
         answer = json.loads(value.removeprefix("data: "))
-        wrong = isinstance(answer, list) and isinstance(answer[0], dict) and "error" in answer[0]  # in a player's place
+        wrong = (
+            bool(answer) and isinstance(answer, list) and isinstance(answer[0], dict) and "error" in answer[0]
+        )  # in a player's place
         return event == "event: complete" and not wrong, answer
 
 
