@@ -25,7 +25,7 @@ fuzz: $(VENV)/.ready-dev
 
 # known weaknesses of what is installed
 audit: $(VENV)/.ready-dev
-	$(BIN)/python -m pip_audit --skip-editable --progress-spinner off
+	$(BIN)/python -m scripts.audit
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

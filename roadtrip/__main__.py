@@ -5,14 +5,13 @@ line of standard output, everything else goes to standard error.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from . import study
 from .atomic import remove_leftovers
-from .checkpoint import CONFIG, MODEL, STATE, load, load_state, save
+from .checkpoint import CONFIG, MODEL, STATE, load, load_state, save, save_or_keep
 from .endless import endless_row, measure_endless, sentence
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, HORIZON, N_STARTS, evaluate
@@ -32,9 +31,9 @@ from .hub import push_to_hub
 from .model import NextFrame
 from .recipes import RECIPES
 from .rollout import rollout
-from .sources import cache_folder, open_film
+from .sources import open_film
 from .study.rows import to_json
-from .train import Progress, find_device, train
+from .train import find_device, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,13 +41,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result: dict[str, Any] = args.run(args)
     except RoadtripError as error:
-        print(error, file=sys.stderr)
+        _tell(str(error))
         return 2
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        _tell("Stopped.")
         return 130
+    except BrokenPipeError:  # whoever read the progress has gone
+        return 2
     if args.json:
-        print(json.dumps(to_json(result), allow_nan=False))
+        try:
+            print(json.dumps(to_json(result), allow_nan=False), flush=True)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it is tried again at the end
+            _tell(f"Cannot write the result to standard output: {error.strerror}.")
+            return 2
     return 0
 
 
@@ -186,11 +192,12 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
         saved, cost = monotonic(), 0.0
         try:
             for p in stream:
-                bar.total = p.steps or round(p.step + (p.seconds_left or 0) * p.steps_per_second)
-                bar.set_postfix({k: f"{v:.4f}" for k, v in p.losses.items()}, refresh=False)
-                bar.update(p.step - bar.n)
                 if caught:
                     break
+                bar.total = p.steps or round(p.step + (p.seconds_left or 0) * p.steps_per_second)
+                bar.set_postfix({k: f"{v:.4f}" for k, v in p.losses.items()}, refresh=False)
+                with suppress(BrokenPipeError):  # of a log, say, that Ctrl-C ended first
+                    bar.update(p.step - bar.n)
                 if p.step != p.steps and monotonic() - saved > max(args.save_every, 20 * cost):
                     p.run.command, began = command, monotonic()
                     try:
@@ -202,11 +209,11 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
         except RoadtripError:
             if p:  # the weights from before the loss was no longer a number
                 p.run.command = None
-                _save(args.out, p, args.resumable)
+                save_or_keep(args.out, p, args.resumable)
             raise
         unfinished = p.step != p.steps
         p.run.command = command if unfinished else None
-        _save(args.out, p, args.resumable or unfinished)
+        save_or_keep(args.out, p, args.resumable or unfinished)
     if unfinished:
         _tell(f"Stopped after {p.step} steps; the same command goes on from there.")
         sys.exit(128 + caught[0])
@@ -344,20 +351,6 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _save(out: str, p: Progress, resumable: bool) -> None:
-    """Saves what was trained; where `out` can't be written any more, in the cache. Raises RoadtripError then."""
-    try:
-        save(out, p, resumable)
-    except RoadtripError as error:
-        place = Path(out).absolute()
-        place = cache_folder() / "kept" / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
-        try:
-            kept = f"the model of {p.step} steps is kept in {save(place, p, resumable)}"
-        except RoadtripError:
-            kept = f"nor is there room for the model in {place}"
-        raise RoadtripError(f"{str(error).partition(';')[0]}; {kept}.") from None
-
-
 def _model(args: argparse.Namespace) -> NextFrame:
     return load(args.checkpoint, find_device(args.device or "cpu"))
 
@@ -398,7 +391,7 @@ def _check_out(name: str | Path, folder: bool = False) -> None:
     it can't be, before the work for it begins."""
     path = Path(name).absolute()
     try:
-        if path.exists() and not (path.is_dir() if folder else path.is_file()):
+        if (path.exists() or (folder and path.is_symlink())) and not (path.is_dir() if folder else path.is_file()):
             kind = "not a folder" if folder else "a folder" if path.is_dir() else "not a file"
             raise RoadtripError(f"{name} is {kind}; choose another name to write to.")
         there = next(p for p in ([path] if folder else []) + [*path.parents] if p.exists())
@@ -411,7 +404,8 @@ def _check_out(name: str | Path, folder: bool = False) -> None:
 
 
 def _tell(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+    with suppress(BrokenPipeError):
+        print(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__":

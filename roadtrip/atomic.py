@@ -11,6 +11,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -32,10 +33,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Raises RoadtripError where `path` can't be written, also for what the caller's own writing to the temporary path
     raises as OSError or SafetensorError (a full disk).
     """
-    path = Path(path)
+    path, made = Path(path), []
     try:
         if "\0" in str(path) or (path.exists() and not path.is_file()):  # as root, /dev/null would be replaced
             raise OSError(0, "it is a folder" if path.is_dir() else "it is not a file")
+        made = [*takewhile(lambda folder: not folder.exists(), path.parents)]
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
         with _folder_in(path.parent) as home:
@@ -56,6 +58,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             finally:
                 os.close(folder)
     except (OSError, SafetensorError) as error:
+        with suppress(OSError):  # they aren't empty
+            for new in made:
+                new.rmdir()
         number = re.search(r"os error (\d+)", str(error))  # safetensors has it in its text
         reason = getattr(error, "strerror", None) or (os.strerror(int(number[1])) if number else "the write failed")
         name = path.name if len(path.name) < 60 else f"{path.name[:60]}…"

@@ -26,6 +26,7 @@ from .errors import RoadtripError
 from .film import DIGEST, Film
 from .model import BOTTLENECKS, OUTPUTS, NextFrame
 from .recipes import Recipe
+from .sources import cache_folder
 from .version import VERSION
 
 MODEL, CONFIG, STATE = "model.safetensors", "config.json", "train-state.safetensors"
@@ -287,6 +288,21 @@ def save(path: str | Path, run: NextFrame | Resumable, resumable: bool = False, 
         with whole_file(path / STATE) as file:
             save_file(_plain(tensors), file, metadata={"facts": json.dumps(facts)})
     return path
+
+
+def save_or_keep(path: str | Path, run: NextFrame | Resumable, resumable: bool = False) -> None:
+    """Saves what was trained; where `path` can't be written any more, in the cache, and raises RoadtripError which says
+    where."""
+    try:
+        save(path, run, resumable)
+    except RoadtripError as error:
+        place = Path(path).absolute()
+        place = cache_folder() / "kept" / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+        try:
+            kept = f"what was trained is kept in {save(place, run, resumable)}"
+        except RoadtripError:
+            kept = f"nor is there room for what was trained in {place}"
+        raise RoadtripError(f"{str(error).partition(';')[0]}; {kept}.") from None
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> NextFrame:

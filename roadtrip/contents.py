@@ -35,17 +35,20 @@ HEAD = 1024  # bytes of a file that its kind is told from
 # what FFmpeg may take a file for: no playlists, which name other files
 DEMUXERS = "mov,matroska,avi,asf,flv,ogg,mpeg,mpegts,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,yuv4mpegpipe,gif"
 # raw stills lie beside their JPEGs; the others are thumbnails, backups and downloads that broke off
-NO_STILLS = re.compile(r"\.(dng|cr[23w]|nef|arw|raf|orf|rw2|pef|srw|thm|\w+_original|bak|tmp|part|crdownload)")
+NO_STILLS = re.compile(
+    r"\.(dng|gpr|cr[23w]|nef|nrw|raw|arw|sr[2fw]|raf|orf|rw[2l]|pef|3fr|fff|iiq|mos|mef|dcr|kdc|erf|x3f"
+    r"|thm|\w+_original|bak|tmp|part|crdownload)"
+)
 NO_FOLDERS = re.compile(  # of NAS, file managers and catalogues
     r"(?i)\..*|__macosx|@(eadir|recycle|recently.snapshot|tmp|sharebin|__thumb)|#(recycle|snapshot)|\$recycle\.bin"
     r"|recycle[rd]|system volume information|lost[.+]?(dir|found)|[._]?thumb(nail)?s?|.*thumbnails|.*\.lrdata"
-    r"|_?previews?|prox(y|ies)|trash"
+    r"|_?previews?|prox(y|ies)|trash|(recently )?deleted|(ipod photo )?caches?"
 )
 PROXIES = re.compile(r"(?i)LRV_.*|.*\.(lrv|lrf)")  # a camera's small copies of its clips
 MAX_ENTRIES = 100_000  # of a zip
 MAX_BYTES = 64 * 2**30  # of a zip, unpacked
 MAX_BYTES_STILL = 256 * 2**20  # of one of its stills
-MAX_RATIO = 200  # unpacked over packed: compressed pictures and clips hardly shrink, bombs do
+MAX_RATIO = 200  # unpacked over packed, where that is more than one still may have: bombs shrink, footage hardly does
 COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -121,7 +124,7 @@ def in_zip(archive: zipfile.ZipFile, source: str) -> tuple[list[Entry], list[str
         entries.append(Entry(m.filename, m.file_size, kind, opened))
         if kind and not BITMAP_HEADS.match(head):  # those of a night shrink like a bomb
             packed, unpacked = packed + m.compress_size, unpacked + m.file_size
-    if unpacked > MAX_RATIO * packed or sum(m.file_size for m in members) > MAX_BYTES:
+    if unpacked > max(MAX_RATIO * packed, MAX_BYTES_STILL) or sum(m.file_size for m in members) > MAX_BYTES:
         raise RoadtripError(f"{source} would unpack to {unpacked / 2**30:.1f} GB; that is not a zip of stills.")
     return entries, notes
 

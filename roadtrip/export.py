@@ -107,7 +107,9 @@ def rate_of(path: str | Path, fps: float) -> float:
 
 def _write_mp4(file: Path, pixels: Tensor, fps: float) -> None:
     import av
+    from av.video.reformatter import VideoReformatter
 
+    scaler = VideoReformatter()  # each has threads, and a frame's own one keeps them until garbage is collected
     # its index in front: a browser plays it before it has all of it
     with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
         # yuv420p plays everywhere and wants even sides; 18 is visually lossless for x264
@@ -119,5 +121,6 @@ def _write_mp4(file: Path, pixels: Tensor, fps: float) -> None:
         context.color_range = 1  # 16 … 235
         for picture in pixels[:, : stream.height, : stream.width]:
             frame = av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+            yuv = scaler.reformat(frame, format="yuv420p", dst_colorspace="ITU709")  # type: ignore[arg-type]
+            container.mux(stream.encode(yuv))
         container.mux(stream.encode())

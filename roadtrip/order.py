@@ -350,24 +350,26 @@ def in_turns(order: Sequence[int], names: Sequence[Name], distance: Distance | N
     numbers, which are the same (0001F, 0001R), or, by `distance`, each still is unlike the one before and like the one
     two, three or four before. That would read as a cycle of as many frames."""
     sample = order[:SAMPLE]
+    # " (1)" or "_1" after a time is the second shot of its second
+    label = {i: (names[i].label[0], re.sub("(?:[ _.-]0)+$", "", COPY.sub("", names[i].label[1]))) for i in order}
     labels: dict[tuple[str, str], list[int]] = {}
     for i in order:
-        labels.setdefault(names[i].label, []).append(i)
-    if sum(names[a].label != names[b].label for a, b in pairwise(order)) > 2 * (len(labels) - 1) > 0:
-        numbers = {label: {names[i].date or names[i].numbers for i in of} for label, of in labels.items()}
-        most = max(labels, key=lambda label: len(labels[label]))
+        labels.setdefault(label[i], []).append(i)
+    if sum(label[a] != label[b] for a, b in pairwise(order)) > 2 * (len(labels) - 1) > 0:
+        numbers = {name: {names[i].date or names[i].numbers for i in of} for name, of in labels.items()}
+        most = max(labels, key=lambda name: len(labels[name]))
         unlike = False
         if distance:
-            across = [distance(a, b) for a, b in pairwise(sample) if names[a].label != names[b].label]
+            across = [distance(a, b) for a, b in pairwise(sample) if label[a] != label[b]]
             within = [distance(a, b) for of in labels.values() for a, b in pairwise(of[:SAMPLE])]
             unlike = bool(across and within) and median(across) > 2 * median(within) + NOISE
         apart = [
-            label
-            for label, of in numbers.items()
-            if label != most and (unlike or 5 * len(of & numbers[most]) >= 4 * len(of))
+            name
+            for name, of in numbers.items()
+            if name != most and (unlike or 5 * len(of & numbers[most]) >= 4 * len(of))
         ]
         if apart:
-            return [[i for i in order if names[i].label not in apart], *(labels[label] for label in apart)]
+            return [[i for i in order if label[i] not in apart], *(labels[name] for name in apart)]
     for turn in (2, 3, 4):
         if not distance or len(sample) < 4 * turn:
             break

@@ -40,6 +40,7 @@ from roadtrip.ui import (
 )
 from roadtrip.ui.budget import MAX_MODELS
 from roadtrip.ui.library import ROAD, open_upload, shipped_names
+from roadtrip.ui.player import clip_buttons
 from roadtrip.ui.session import Session, restore_session
 from roadtrip.ui.starts import film_for
 from roadtrip.ui.tab import Field, Tab, escape_markdown, whole_number
@@ -117,6 +118,29 @@ def test_a_live_drive_of_a_model_that_draws_nothing(served):
         next(drive_tab.watch(session, "v1", ROAD, 1250, None))
     with pytest.raises(gr.Error, match="Drive on first"):
         drive_tab.save_clip(Session(), "mp4")
+
+
+def test_a_training_over_its_time_is_stopped_within_a_step(served, monkeypatch):
+    clock = iter([0.0])
+    monkeypatch.setattr(training, "monotonic", lambda: next(clock, 1e4))
+    session = Session()
+    heavy = training.new_training(session, ROAD, "", replace(rt.RECIPES["v2"], width=8, depth=1), 0)
+    with pytest.raises(rt.RoadtripError, match="Others compute here, too: this run was stopped after 10 s"):
+        for slices, _ in enumerate(training.learn(session, [heavy], lambda: None, 5, None)):
+            assert slices == 0
+    assert heavy.latest is None
+
+
+@pytest.mark.parametrize("rates", [(), (12, 6)])
+def test_the_menu_of_clips_says_how_fast_a_gif_plays(rates):
+    """Which has not every rate, and so the other kinds another."""
+    kind, _ = clip_buttons(*rates)
+    session = Session()
+    said = {value: label for label, value in kind.choices}
+    assert list(said) == ["mp4", "gif", "webp"]
+    for rate in rates or [6]:
+        played = Image.open(views.save(views.Clip({"a": torch.rand(3, 3, 16, 16)}, {}, 0), session, "x", "gif", rate))
+        assert f"{1000 / played.info['duration']:.3g}" in said["gif"]
 
 
 def test_a_recipe_with_other_values_and_another_gap(served):

@@ -1,16 +1,24 @@
 """The command line as a user calls it: import, train, measure, rollout, and one sentence for what is wrong."""
 
+import io
 import json
 import math
+import os
+import re
+import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageFilter
 
 import roadtrip as rt
+from roadtrip import __main__ as main_module
 from roadtrip.__main__ import main
 
 
@@ -156,6 +164,10 @@ def test_rollout(run, film, tmp_path, name, capsys):
     (["rollout", "--film", "nowhere", "--checkpoint", "RUN", "--out", "OUT"], "is a folder"),
     (["rollout", "--film", "nowhere", "--checkpoint", "RUN", "--out", "FILM/x.mp4"], "Cannot write"),
     (["rollout", "--film", "nowhere", "--checkpoint", "RUN", "--out", "x" * 300 + ".mp4"], "Cannot write"),
+    (["study", "--films", "nowhere", "--runs", "FILM"], "is not a folder"),
+    (["study", "--films", "nowhere", "--runs", "FILM/runs"], "Cannot write"),
+    (["study", "--films", "nowhere", "--runs", "OUT", "--out", "OUT"], "is a folder"),
+    (["study", "--films", "nowhere", "--runs", "OUT", "--out", "FILM"], "is not a study's table"),
 ], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
 def test_what_the_user_got_wrong(arguments, says, run, film, tmp_path, capsys):
     names = {"FILM": str(film), "RUN": str(run), "OUT": str(tmp_path)}
@@ -164,6 +176,114 @@ def test_what_the_user_got_wrong(arguments, says, run, film, tmp_path, capsys):
     captured = capsys.readouterr()
     sentences = [line for line in captured.err.splitlines() if line.strip() and "frame/s" not in line]
     assert says in sentences[-1] and "Traceback" not in captured.err and captured.out == ""
+
+
+FULL = """
+import resource, sys
+from roadtrip.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[1:]))
+"""
+TINY = ["--set", "width=8", "depth=0", "batch=1"]
+WRITES = [
+    ["import", "FILM", "--out", "OUT/x.film"],
+    ["train", "--film", "FILM", "--steps", "1", "--out", "OUT/run"],
+    ["train", "--film", "FILM", "--steps", "1", "--out", "OUT/run", "--resumable"],
+    *(
+        ["rollout", "--film", "FILM", "--checkpoint", "RUN", "--horizon", "8", "--out", f"OUT/x.{kind}"]
+        for kind in ("mp4", "gif", "webp", "png")
+    ),
+    ["study", "--films", "FILM:1", "--arms", "v1", "--seeds", "0", "--steps", "1", *TINY, "--runs", "OUT/runs"],
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limits on a file's size to stand for a full disk")
+@pytest.mark.parametrize("arguments", WRITES, ids=lambda a: f"{a[0]} {a[-1]}")
+def test_a_disk_that_is_full_in_the_end(arguments, run, film, tmp_path):
+    """One sentence, nothing partial, and what was trained is kept, if not here then there."""
+    names = {"FILM": str(film), "RUN": str(run), "OUT": str(tmp_path / "out")}
+    told = [re.sub("FILM|RUN|OUT", lambda found: names[found[0]], a) for a in arguments]
+    (tmp_path / "out").mkdir()
+    there = {"ROADTRIP_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *told, "--size", "48x80"][: None if "rollout" not in told else -2],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | there,
+    )
+    lines = done.stderr.replace("\r", "\n").splitlines()
+    (said,) = [line for line in lines if line.strip() and not re.search(r"\?|%\|", line)]
+    assert done.returncode == 2 and said.startswith("Cannot write") and "File too large" in said
+    assert ("nor is there room for what was trained in" in said) == (told[0] in ("train", "study"))
+    left = [p for p in (tmp_path / "out").rglob("*") if not p.name.endswith(".lock")]
+    assert left == ([tmp_path / "out" / "runs"] if told[0] == "study" else [])
+
+
+def test_what_was_trained_is_kept_where_there_is_room(film, tmp_path, monkeypatch, capsys):
+    """In a folder that was taken away meanwhile, a file in its place."""
+    monkeypatch.setenv("ROADTRIP_CACHE", str(tmp_path / "cache"))
+    out, steps = tmp_path / "run", main_module.train
+
+    def trained(*recipe, **how):
+        yield from steps(*recipe, **how)
+        out.write_text("mine")
+
+    monkeypatch.setattr(main_module, "train", trained)
+    assert main(["train", "--film", str(film), "--size", "48x80", "--steps", "2", "--out", str(out)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    kept = Path(said.partition("is kept in ")[2].removesuffix("."))
+    assert rt.load(kept).provenance.step == 2 and out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_saves_and_the_same_command_goes_on(name, film, tmp_path, monkeypatch):
+    """With the bits of a run that was not stopped."""
+    number, steps = getattr(signal, name, signal.SIGINT), main_module.train
+    monkeypatch.setitem(rt.RECIPES, "v1", replace(rt.RECIPES["v1"], width=8, depth=0, batch=1))
+    monkeypatch.setattr(sys.modules["roadtrip.train"], "REPORT_EVERY", 0)
+    command = ["train", "--film", str(film), "--size", "48x80", "--steps", "6", "--seed", "3", "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+
+    def signalled(*recipe, **how):
+        for p in steps(*recipe, **how):
+            if p.step == 3:
+                signal.raise_signal(number)
+            yield p
+
+    with monkeypatch.context() as stopped, pytest.raises(SystemExit) as status:
+        stopped.setattr(main_module, "train", signalled)
+        main([*command, str(tmp_path / "run")])
+    assert status.value.code == 128 + number and rt.load(tmp_path / "run").provenance.step == 3
+    assert main([*command, str(tmp_path / "run")]) == 0
+    a, b = (rt.load(tmp_path / run).state_dict() for run in ("whole", "run"))
+    assert all(torch.equal(a[k], b[k]) for k in a) and not (tmp_path / "run" / "train-state.safetensors").exists()
+
+
+def test_whoever_reads_the_progress_may_go(film, tmp_path, monkeypatch):
+    """As `… 2>&1 | tee log` does at Ctrl-C, before the training has saved."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            if "%" in text:  # of the steps
+                raise BrokenPipeError
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    main(["train", "--film", str(film), "--size", "48x80", "--steps", "2", "--out", str(tmp_path / "run")])
+    assert rt.load(tmp_path / "run").provenance.step == 2
+    assert main(["train", "--film", "nowhere", "--steps", "2", "--out", str(tmp_path / "run")]) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_result_that_nobody_can_read_is_one_sentence(film, tmp_path):
+    command = [sys.executable, "-m", "roadtrip", "import", str(film), "--size", "48x80", "--json", "--out"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, str(tmp_path / "x.film")], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "Cannot write the result to standard output: No space left on device."
 
 
 def test_the_api_says_so_too(film):

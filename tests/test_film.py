@@ -15,6 +15,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic, sleep, time
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -173,11 +174,12 @@ def tree(tmp_path: Path) -> Path:
         file = root / f"DCIM/10{i // 6}ABCDE/P10{i:02d}.JPG"
         others = ["@eaDir/{0}/SYNOPHOTO_THUMB_M.jpg", "@eaDir/SYNO@.fileindexdb/{0}", ".thumbnails/{0}", "Thumbs/{0}"]
         others += ["#recycle/{0}", ".Trashes/501/{0}", "$RECYCLE.BIN/{0}", "Lightroom Previews.lrdata/{0}", "._{0}"]
+        others += ["iPod Photo Cache/{0}", "Recently Deleted/{0}"]
         for k, other in enumerate(["{0}", *others]):
             path = file.parent / other.format(file.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             plain(10 * i + 5 + 3 * k).save(path)
-        for suffix in ("THM", "DNG", "JPG_original"):
+        for suffix in ("THM", "DNG", "GPR", "NRW", "JPG_original"):
             plain(200).save(file.with_suffix(f".{suffix}"), "JPEG")
         file.with_suffix(".MOV").write_bytes(b"\0\0\0\x14ftypqt  ")
     plain(250).save(root / "poster.png")
@@ -818,6 +820,22 @@ def test_a_killed_import_goes_on_where_it_was(tmp_path, monkeypatch):
     assert not settled.parent.exists()
 
 
+def test_an_import_that_is_killed_beside_its_whole_film_leaves_nothing(tmp_path, monkeypatch):
+    """Before it has removed what was read so far: the next one reads nothing, and does that."""
+    folder = folder_of(tmp_path, slide(30))
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(sources, "shutil", SimpleNamespace(rmtree=kill))
+        rt.open_film(folder, SIZE, gap=1)
+    assert {file.suffix for file in (tmp_path / "cache" / "films").iterdir()} == {".film", ".unfinished", ".lock"}
+    monkeypatch.setattr("roadtrip.sources.read_footage", lambda *_: pytest.fail("read again"))
+    assert len(rt.open_film(folder, SIZE, gap=1).frames) == 30
+    assert {file.suffix for file in (tmp_path / "cache" / "films").iterdir()} == {".film", ".lock"}
+
+
 def test_imports_of_one_folder_at_once_read_it_once(tmp_path, monkeypatch):
     """Two threads stand for two processes: a lock on a file keeps both alike apart."""
     folder = folder_of(tmp_path, slide(30))
@@ -1141,7 +1159,7 @@ def test_bad_videos(tmp_path):
 
 def test_bad_zips(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.png", b"\0" * 2**27)
+        archive.writestr("a.png", b"\0" * (2**28 + 1))
     assert "not a zip of stills" in refused(tmp_path / "bomb.zip", tmp_path)
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.writestr("a.txt", "hello")

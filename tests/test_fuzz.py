@@ -11,17 +11,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pillow_heif import register_heif_opener
 from safetensors.torch import load_file, save_file
 
 import roadtrip as rt
 from roadtrip import study
-from roadtrip.export import write
 
+CLIPS = {"mp4": "libx264", "mkv": "ffv1", "webm": "libvpx", "avi": "mjpeg", "mov": "prores_ks", "ts": "mpeg2video"}
+PIXELS = {"ffv1": "yuv444p", "mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}
+STILLS = ("png", "jpg", "webp", "gif", "bmp", "tiff", "ppm", "avif", "heic")
+ANIMATIONS = ("gif", "webp", "png", "avif")
 FORMATS = (
     "model.safetensors",
     "config.json",
@@ -29,12 +34,11 @@ FORMATS = (
     "tensors",
     "x.film",
     "results.json",
-    "1.png",
-    "1.jpg",
-    "1.webp",
-    "1.gif",
+    *(f"1.{kind}" for kind in STILLS),
+    *(f"moving.{kind}" for kind in ANIMATIONS),
+    *(f"clip.{kind}" for kind in CLIPS),
     "stills.zip",
-    "clip.mp4",
+    "clips.zip",
 )
 CASES = int(os.environ.get("ROADTRIP_FUZZ", 200))
 ODD = st.sampled_from(
@@ -79,14 +83,25 @@ def originals(film, tmp_path_factory) -> Path:
     film.save(home / "x.film")
     rows = json.loads((Path(__file__).parents[1] / "checkpoints" / "results.json").read_text())["runs"][:2]
     (home / "results.json").write_text(json.dumps({"runs": rows}))
-    for i in range(3):
-        pixels = film.frames[i].movedim(0, -1).numpy()
-        for suffix in ("png", "jpg", "webp", "gif"):
-            Image.fromarray(pixels).resize((48, 32)).save(home / f"{i}.{suffix}")
-    with zipfile.ZipFile(home / "stills.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for i in range(3):
-            archive.write(home / f"{i}.png", f"trip/{i}.png")
-    write(home / "clip.mp4", film.frames[:12], scale=1)
+    register_heif_opener()
+    pictures = [Image.fromarray(frame.movedim(0, -1).numpy()).resize((48, 32)) for frame in film.frames[:6]]
+    for i, picture in enumerate(pictures[:3]):
+        for kind in STILLS:
+            picture.save(home / f"{i}.{kind}")
+    for kind in ANIMATIONS:
+        pictures[0].save(home / f"moving.{kind}", save_all=True, append_images=pictures[1:], duration=100)
+    for kind, codec in CLIPS.items():
+        with av.open(str(home / f"clip.{kind}"), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, PIXELS.get(codec, "yuv420p")
+            for picture in pictures * 2:
+                container.mux(stream.encode(av.VideoFrame.from_image(picture.resize((96, 64)))))
+            container.mux(stream.encode())
+    for name, kinds in (("stills", STILLS), ("clips", CLIPS)):
+        with zipfile.ZipFile(home / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for kind in kinds:
+                file = home / f"{'1' if name == 'stills' else 'clip'}.{kind}"
+                archive.write(file, f"trip/{kind}-{file.name}")
     return home
 
 
@@ -181,7 +196,9 @@ def open_it(name: str, home: Path, film: rt.Film) -> None:
     elif name in ("train-state.safetensors", "tensors"):
         *_, _ = rt.train(TINY, film, steps=3, resume=home, preview_every=1e9)
     elif name == "results.json":
-        study.read_results(home / name)
+        rows = study.read_results(home / name)
+        study.plan([], rows)
+        study.write_results(home / name, rows)
     else:
         source = home if name.startswith("1.") else home / name
         rt.open_film(source, size=(16, 24), cache=False).describe()

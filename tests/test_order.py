@@ -282,6 +282,16 @@ def test_one_camera_is_not_taken_apart():
     assert len(split(shots)[0]) == 1
 
 
+@pytest.mark.parametrize("second", [" (1)", "(0)", "_1", "~2", "_001", " copy"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_second_shot_within_a_second_is_no_second_camera(second, timed):
+    """A phone names it after the first."""
+    names = [f"VID_20220710_0915{i:02d}{s}.jpg" for i in range(12) for s in ("", second)]
+    shots = [Shot(n, n.encode(), at(i // 2) if timed else "", "750" if i % 2 else "250") for i, n in enumerate(names)]
+    for views in ([10.0 * i for i in range(24)], None):
+        assert split(shots, views) == ([names], [])
+
+
 def test_a_picture_that_is_not_numbered_like_the_others():
     shots = [Shot(f"trip/{i:03d}.jpg", str(i).encode()) for i in range(20)] + [Shot("poster.jpg", b"x")]
     found, notes = split(shots)

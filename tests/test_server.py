@@ -210,3 +210,21 @@ def test_a_page_that_closes_parks_unless_it_is_back(monkeypatch):
     session.page_closed("page 2")
     session._park_unless_open("page 2")
     assert parked[0] is visitor
+
+
+def test_files_go_with_the_page(tmp_path):
+    """What was uploaded, unless another visitor's is kept as the same file, and what was made to be saved."""
+    (a, _), (b, _) = (restore_session(Session(), None, f"files of {name}") for name in "ab")
+    own, shared = tmp_path / "own.mp4", tmp_path / "shared.mp4"
+    for file in (own, shared, saved := a.download_dir() / "clip.webp"):
+        file.write_bytes(b"x")
+    a.uploads, b.uploads = {str(own), str(shared)}, {str(shared)}
+    a.add_film(own_film())
+    session.page_opened("files of b")
+    session._park_unless_open("files of a")
+    assert not own.exists() and not saved.exists() and shared.exists()
+    a.unpark()
+    assert len(a.film("mine").frames) == 60
+    session.page_closed("files of b")
+    session._park_unless_open("files of b")
+    assert not shared.exists()

@@ -246,12 +246,29 @@ def test_frames_that_were_stored_again_are_left_out(tmp_path, codec, pattern):
     assert (read.frames.float() - wanted.float()).abs().mean() < 8
 
 
+def test_frames_that_were_coded_again_differ_a_little():
+    draw, frames = np.random.default_rng(1), []
+    for picture in drive(40):
+        again = picture.astype(int) + draw.choice([-1, 0, 1], picture.shape, p=[0.4, 0.2, 0.4])
+        frames += [picture, again.clip(0, 255).astype(np.uint8)]
+    assert video._distinct(frames).tolist() == [*range(0, 80, 2)]
+
+
 @pytest.mark.parametrize("stood", [4, 30])
 def test_a_car_that_stands_stays_whole(tmp_path, stood):
     pictures = drive(30)
     parked = [*pictures[:15], *[pictures[15]] * stood, *pictures[16:]]
     assert len(opened(film(tmp_path / "parked.mkv", parked, "ffv1")).frames) == 29 + stood
     assert len(opened(film(tmp_path / "still.mkv", pictures[:1] * 9, "ffv1")).frames) == 9
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no list of threads")
+def test_a_long_video_takes_no_more_threads_than_a_short_one(tmp_path):
+    """Which a process with limits would not get."""
+    threads = []
+    path = film(tmp_path / "long.mkv", drive(40) * 20, "mpeg4")
+    video.read_video(path, (48, 80), lambda *_: threads.append(len([*Path("/proc/self/task").iterdir()])))
+    assert len(threads) > 40 and max(threads) <= threads[0] + 2
 
 
 def test_too_many_frames_are_counted_and_told_in_minutes(tmp_path, monkeypatch):

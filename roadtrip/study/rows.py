@@ -185,9 +185,13 @@ def key_of(row: Row) -> Key:
     Raises RoadtripError where the row lacks what a key is made of."""
     try:
         recipe, (height, width) = Recipe.from_dict(row["recipe"]), row["size"]
+        endless = row.get("endless", {}).get("horizon", 0)
         where = row["fingerprint"], row["gap"], row["seed"], row["steps"], (height, width)
-        return Key(row["arm"], row["setting"], recipe, *where, row.get("endless", {}).get("horizon", 0))
-    except (KeyError, TypeError, ValueError) as error:
+        words, numbers = (row["arm"], row["setting"], row["film"], where[0]), (*where[1:4], height, width, endless)
+        if not all(type(w) is str for w in words) or not all(type(n) is int for n in numbers):
+            raise TypeError("a value of another kind")
+        return Key(row["arm"], row["setting"], recipe, *where, endless)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RoadtripError(f"A row of the table is not one of the study's ({error}); remove it.") from None
 
 

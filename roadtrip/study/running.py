@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from ..atomic import whole_file
-from ..checkpoint import save, versions
+from ..checkpoint import save_or_keep, versions
 from ..endless import endless_row, measure_endless
 from ..errors import RoadtripError
 from ..evaluation import (
@@ -66,7 +66,7 @@ def run(job: Job, folder: Path, device: str | None = None) -> Row:
         row, model = _trained(job, film, find_device(device))
     finally:
         torch.set_num_threads(threads)
-    save(row_file.parent, model)
+    save_or_keep(row_file.parent, model)
     with whole_file(row_file) as file:
         file.write_text(json.dumps(row, allow_nan=False))
     return row

@@ -38,7 +38,7 @@ MAX_SESSIONS = 32  # that are kept for a reload, the latest visitors'
 MAX_SESSION_BYTES, MAX_BYTES = 2**30, 2 * 2**30  # of one visitor and of all; a film of 16,000 stills is 440 MB
 MAX_UPLOAD, MAX_UPLOADS = 500 * 2**20, 4 * 2**30  # bytes of one file, and of all that lie on the server at once
 MAX_FILES, MAX_TEXT = 20_000, 2_000  # files in one upload; characters in a field
-UPLOADS_KEPT = 30 * 60  # seconds that an uploaded or a downloadable file lies on the server
+UPLOADS_KEPT = 30 * 60  # seconds that a file lies on the server at most: with its page it goes, too
 GRACE = 4.0  # seconds after a tab was closed until what it held leaves the memory: a reload is faster
 
 # --- turns --------------------------------------------------------------------------------------------------------------

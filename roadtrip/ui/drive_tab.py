@@ -171,7 +171,7 @@ def build(session: gr.State) -> Tab:
         go = gr.Button("Drive on", variant="primary", elem_id="rt-live-go", min_width=110)
         pause = gr.Button("Pause", elem_id="rt-live-pause", min_width=80)
         another = gr.Button("Another drive", elem_id="rt-live-another", min_width=120)
-        kind, saving = clip_buttons()
+        kind, saving = clip_buttons(FPS, FPS // 2)
         copy_link()
     with gr.Row(elem_classes="rt-controls"):
         model = model_menu("Model", "v4")

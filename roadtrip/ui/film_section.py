@@ -80,6 +80,7 @@ def upload(
     progress: gr.Progress = gr.Progress(),  # noqa: B008 (so gradio hands it over)
 ) -> tuple[Any, str, str, Any]:
     with user_errors():
+        session.uploads.update(files or [])
         film = open_upload(files or [], gap, lambda done, total, note: progress((done, total), desc=note))
         session.add_film(film)
         return gr.update(choices=session.film_choices(), value=film.name), *update_view(session, film.name, gap)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from torch import Tensor
 
+from ..export import rate_of
 from ..frames import to_bytes
 
 HERE = Path(__file__).parent
@@ -95,10 +96,12 @@ def download(
     button.click(file, inputs, ready, api_name=api_name, **how).success(None, js=click, api_visibility="private")
 
 
-def clip_buttons() -> tuple[gr.Dropdown, gr.Button]:
-    """(the kind of file, the button that saves what is shown as one)."""
-    how: dict[str, Any] = {"show_label": False, "container": False, "filterable": False, "min_width": 110}
-    kind = gr.Dropdown(["mp4", "gif", "webp"], value="mp4", label="Kind of clip", scale=0, **how)
+def clip_buttons(*rates: float) -> tuple[gr.Dropdown, gr.Button]:
+    """(the kind of file, the button that saves what is shown as one). rates: frames a second that it may have, FPS where
+    none is given; those of a gif are told, which has others."""
+    how: dict[str, Any] = {"show_label": False, "container": False, "filterable": False, "min_width": 140}
+    gif = " or ".join(f"{rate_of('x.gif', rate):.3g}" for rate in rates or [FPS])
+    kind = gr.Dropdown(["mp4", (f"gif, {gif} fps", "gif"), "webp"], value="mp4", label="Kind of clip", scale=0, **how)
     return kind, gr.Button("Save clip", min_width=100, elem_classes="rt-save")
 
 

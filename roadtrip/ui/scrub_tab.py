@@ -155,6 +155,7 @@ def take_checkpoint(session: Session, file: str | None) -> Any:
     """A visitor's own weights, into the session; checked before a network is built from them."""
     if not file:
         raise RoadtripError("Choose a model.safetensors first; the download in Train holds one.")
+    session.uploads.add(file)
     model = load(file)
     facts = model.provenance
     about = f"{facts.recipe.name}, seed {facts.seed}, {facts.step} steps" if facts else "a model"

@@ -105,6 +105,7 @@ class Session:
     unfinished: Training | None = None  # the latest, which Resume continues
     offered: dict[str, int] = field(default_factory=dict)  # by tab, the run whose model it has shown
     live: Any = None  # the LiveDrive that is watched or paused
+    uploads: set[str] = field(default_factory=set)  # files as they came
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # under which its browser finds it again
     _parked: Parked | None = None
     # made when first needed, so that gradio can copy an empty session; deleted with the session
@@ -192,6 +193,17 @@ class Session:
                     del shelf[name]
         _keep(self)
 
+    def drop_files(self) -> None:
+        """Removes what was uploaded, where no other visitor did, too, and what was made to be saved."""
+        with _lock:  # gradio keeps two files of the same bytes as one
+            theirs = {path for other in [*_pages.values()] if other is not self for path in other.uploads}
+            for path in self.uploads - theirs:
+                Path(path).unlink(missing_ok=True)
+            self.uploads.clear()
+        for file in self.download_dir().iterdir() if self._download_dir else ():
+            if file.is_file():  # what is parked is a folder
+                file.unlink(missing_ok=True)
+
     def park(self) -> None:
         """Moves films, models and what Resume needs to disk, until `unpark`; they stay where there is no room."""
         last = self.unfinished
@@ -241,6 +253,7 @@ class Session:
     def clear(self) -> None:
         """Forgets films, models and the last run."""
         self.films, self.models, self.trained, self.unfinished, self.live, self._parked = {}, {}, None, None, None, None
+        self.drop_files()
         if self._download_dir:
             self._download_dir.cleanup()
             self._download_dir = None
@@ -291,7 +304,7 @@ def page_opened(page: str) -> None:
 
 
 def page_closed(page: str) -> None:
-    """Its browser has gone; what it showed leaves the memory, unless it is back soon."""
+    """Its browser has gone; what it showed leaves the memory, and its files the disk, unless it is back soon."""
     _open.discard(page)
     timer = threading.Timer(budget.GRACE, _park_unless_open, [page])
     timer.daemon = True
@@ -303,4 +316,5 @@ def _park_unless_open(page: str) -> None:
         session = _pages.get(page)
         if session and all(_pages.get(other) is not session for other in _open):
             session.park()
+            session.drop_files()
             release_memory()
