@@ -189,8 +189,8 @@ HDR = {
 def test_hdr_and_wide_colours_become_srgb(tmp_path, kind):
     transfer, primaries, encode = HDR[kind]
     signal = (encode(linear(patches() / 255)) * 65535).round().astype(np.uint16)
-    frame = av.VideoFrame.from_ndarray(signal, format="rgb48le").reformat(format="yuv444p10le", dst_colorspace=9)
-    tags = {"colorspace": 9, "color_trc": transfer, "color_primaries": primaries, "color_range": 1}  # 9 is BT.2020
+    frame = av.VideoFrame.from_ndarray(signal, format="rgb48le").reformat(format="yuv444p10le", dst_colorspace="BT2020")
+    tags = {"colorspace": 9, "color_trc": transfer, "color_primaries": primaries, "color_range": 1}
     path = film(tmp_path / "hdr.mkv", [frame] * 4, "ffv1", pix_fmt="yuv444p10le", tags=tags, level="3")
     assert np.abs(shown(opened(path).frames[2]) - PATCHES).max() <= 4
 
