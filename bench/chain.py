@@ -2,8 +2,8 @@
 
 The command line's own chain, each command a process of its own: import, train v1 and v4 for S seconds each, measure both,
 drive v4 on. Prints its time, and the most memory that it and its children held at once. The stills are of a rendered road,
-enlarged and with a camera's grain: DISTINCT pictures in turn, each file with a name, a time and so bytes of its own, about
-1 MB; there is a cut where they begin again.
+enlarged and with a camera's grain: DISTINCT pictures in turn, each file with a name, a time and so bytes of its own, of
+1.4 MB; there is a cut where they begin again.
 """
 
 import argparse
@@ -57,6 +57,7 @@ def held(process: int) -> int:
 def stage(title: str, *arguments: object, cwd: Path) -> None:
     began, most = time.monotonic(), 0
     env = os.environ | {"ROADTRIP_CACHE": str(cwd / "cache"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    env["TQDM_DISABLE"] = "1"
     command = [sys.executable, "-m", "roadtrip", *map(str, arguments)]
     with subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
