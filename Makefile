@@ -34,7 +34,7 @@ lint: $(VENV)/.ready-dev
 
 # the reference, from docstrings, into build/docs
 docs: $(VENV)/.ready-dev
-	$(BIN)/python -m pdoc --docformat google --output-directory build/docs roadtrip '!roadtrip.checkpoints'
+	$(BIN)/python -W error::UserWarning -m pdoc --docformat google --output-directory build/docs roadtrip '!roadtrip.checkpoints'
 
 # the moving picture at the top of the README, from the networks that ship
 picture: $(VENV)/.ready

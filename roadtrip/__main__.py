@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     part = sub.add_mutually_exclusive_group()
     part.add_argument("--held-out", action="store_true", help="measure what the checkpoint held out (the default)")
     part.add_argument("--all", action="store_true", help="measure the whole film")
+    sub.add_argument("--most", type=int, help="at most so many starts, evenly spaced; all of 16,000 stills take hours")
     sub.add_argument("--endless", type=int, metavar="FRAMES", help="measure rollouts of so many frames too, from 64 on")
     sub.add_argument("--starts", type=int, default=N_STARTS, help="how many held-out starts these begin on")
     sub.add_argument("--last", type=int, metavar="FRAMES", help="measure only so many at their end, from 64 on")
@@ -256,7 +257,7 @@ def run_measure(args: argparse.Namespace) -> dict[str, Any]:
             bar.total = total
             bar.update(done - bar.n)
 
-        measured = evaluate(model, film, args.horizon, part, _held_out(model), progress=progress)
+        measured = evaluate(model, film, args.horizon, part, _held_out(model), args.most, progress=progress)
     oscillation = measured.oscillation
     if oscillation:
         _tell(f"On frames {args.horizon - oscillation.frames + 1}–{args.horizon} the rollout {oscillation.verdict}.")

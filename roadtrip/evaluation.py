@@ -129,13 +129,15 @@ def evaluate(
     """
     if horizon < 1:
         raise RoadtripError(f"The horizon is {horizon}; it must be at least 1.")
+    if most is not None and most < 1:
+        raise RoadtripError(f"{most} starts can't be measured; choose 1 or more.")
     starts = film.starts(3, part, held_out)
     if not len(starts):
         raise RoadtripError(
             f"The {part.replace('_', '-')} stretch of {film.name} is too short for one clip at gap {film.gap}; "
             f"choose a smaller gap or hold out more."
         )
-    if most:
+    if most is not None:
         starts = evenly_spaced(starts, most)
     # how far real film reaches from each start: the largest n for which it is still a start of n frames
     reach = torch.ones(len(starts), dtype=torch.long)

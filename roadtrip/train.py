@@ -3,8 +3,6 @@
 Independent of any UI. `Run.step` is one training step: a batch, the discriminator, the generator, the averaged weights.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import sys
@@ -71,7 +69,7 @@ class Progress:
     psnr: dict[str, list[float]] | None
     seed: int
     recipe: Recipe
-    run: Run
+    run: "Run"
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything a resumed training needs: tensors by name, and plain facts. See checkpoint.save(resumable=True)."""

@@ -22,8 +22,8 @@ ADDRESS = "http://127.0.0.1:7860"
 
 
 def blocks() -> list[tuple[str, str]]:
-    """(language, text) of each fenced block."""
-    return re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    """(language, text) of each fenced block of commands or of Python."""
+    return re.findall(r"^```(sh|python)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
 
 
 def say(what: str, began: float, code: int | None) -> bool:
@@ -47,6 +47,17 @@ def opened(command: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
     raise TimeoutError(f"{command} does not answer at {ADDRESS}")
 
 
+def run(command: str, folder: str, env: dict[str, str], seconds: float | None) -> int | None:
+    """The exit status of a command; None where it was stopped, with all that it started, after so many seconds."""
+    process = subprocess.Popen(command, shell=True, cwd=folder, env=env, start_new_session=True)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 15)
+        process.wait()
+        return None
+
+
 def main() -> int:
     good, apps = True, []
     with tempfile.TemporaryDirectory() as home:
@@ -58,7 +69,7 @@ def main() -> int:
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
         try:
             for language, text in blocks():
-                for command in [text] if language else text.splitlines():
+                for command in [text] if language == "python" else text.splitlines():
                     began = time.monotonic()
                     code: int | None = 0
                     if command == "make test":
@@ -68,11 +79,7 @@ def main() -> int:
                     elif language == "python":
                         code = subprocess.run([sys.executable, "-c", text], cwd=home, env=env).returncode
                     else:
-                        limit = 60 if " study " in command else None
-                        try:
-                            code = subprocess.run(command, shell=True, cwd=home, env=env, timeout=limit).returncode
-                        except subprocess.TimeoutExpired:
-                            code = None
+                        code = run(command, home, env, 60 if " study " in command else None)
                     good = say(command, began, code) and good
         finally:
             for app in apps:

@@ -119,9 +119,11 @@ def test_measure_is_what_a_loop_by_hand_gives(run, film, capsys):
         assert said["psnr"][name][0] == pytest.approx(sum(values) / len(values), abs=1e-3)
 
 
-def test_measure_all_sees_more(run, film, capsys):
-    assert main(["measure", "--checkpoint", str(run), "--film", str(film), "--horizon", "1", "--all", "--json"]) == 0
-    assert answer(capsys)["n_starts"] == 116
+def test_measure_all_sees_more_or_at_most_so_many(run, film, capsys):
+    asked = ["measure", "--checkpoint", str(run), "--film", str(film), "--horizon", "1", "--all", "--json"]
+    for more, starts in (([], 116), (["--most", "5"], 5)):
+        assert main([*asked, *more]) == 0
+        assert answer(capsys)["n_starts"] == starts
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x.gif", "x.webp", "x.png"])
@@ -147,6 +149,7 @@ def test_rollout(run, film, tmp_path, name, capsys):
     (["train", "--film", "FILM", "--size", "70x128", "--steps", "1", "--out", "OUT"], "divisible by 8"),
     (["measure", "--film", "FILM", "--checkpoint", "nowhere"], "no checkpoint"),
     (["measure", "--film", "FILM", "--checkpoint", "RUN", "--horizon", "0"], "horizon"),
+    (["measure", "--film", "FILM", "--checkpoint", "RUN", "--most", "0"], "choose 1 or more"),
     (["rollout", "--film", "FILM", "--checkpoint", "RUN", "--start", "119", "--out", "x.mp4"], "no two frames at"),
     (["rollout", "--film", "FILM", "--checkpoint", "RUN", "--out", "x.exe"], "Can't write x.exe"),
     (["train", "--film", "nowhere", "--steps", "1", "--out", "OUT", "--device", "foo"], "'foo' can't be used"),

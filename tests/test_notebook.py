@@ -3,6 +3,8 @@ own."""
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,22 @@ def test_the_readme_opens_each_in_colab():
         r"colab\.research\.google\.com/github/[\w-]+/[\w-]+/blob/main/([\w/]+\.ipynb)", (ROOT / "README.md").read_text()
     )
     assert sorted(opened) == [f"notebooks/{file.name}" for file in NOTEBOOKS]
+
+
+def test_one_command_puts_the_owner_in(tmp_path):
+    """A repository does not know where it will lie: one placeholder, and only where that command finds it."""
+    (command,) = re.findall(r"^sed .*OWNER.*$", (ROOT / "docs" / "deploy.md").read_text(), re.M)
+    placed = {}
+    for file in (f for part in (ROOT, ROOT / "docs", ROOT / "notebooks") for f in part.iterdir()):
+        if file.suffix in {".md", ".ipynb", ".toml", ".cff"}:
+            name = file.relative_to(ROOT)
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            shutil.copy(file, tmp_path / name)
+            placed[str(name)] = file.read_text().count("OWNER/")
+    notebooks = {f"notebooks/{file.name}": 1 for file in NOTEBOOKS}
+    assert {name: n for name, n in placed.items() if n} == notebooks | {"README.md": 5, "docs/deploy.md": 5}
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert not any("OWNER/" in (tmp_path / name).read_text() for name in placed)
 
 
 def test_a_film_plays_in_a_cell():

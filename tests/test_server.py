@@ -187,8 +187,10 @@ def test_a_closed_tab_leaves_the_memory_and_a_reload_finds_all(served):
     assert torch.equal(visitor.film("mine").frames, frames)
     assert all(torch.equal(a, b) for a, b in zip(visitor.trained.parameters(), model.parameters(), strict=True))
     assert train_tab.package(visitor) and train_tab.restored_view(visitor)[0]
+    *_, _ = train_tab.step(visitor)
+    assert visitor.unfinished.latest.step == before + 1
     *_, _ = train_tab.resume(visitor, 0.3)
-    assert visitor.unfinished.latest.step > before
+    assert visitor.unfinished.latest.step > before + 1
     folder = visitor.download_dir()
     visitor.park()
     visitor.clear()

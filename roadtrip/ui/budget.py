@@ -8,6 +8,8 @@ of sessions and components.
 from math import isfinite
 from typing import Any
 
+import torch
+
 from ..errors import RoadtripError
 from ..film import Film
 from ..model import NextFrame
@@ -83,7 +85,7 @@ def check_rollout(model: NextFrame, size: tuple[int, int], horizon: int = 1) -> 
     facts: dict[str, Any] = model.architecture
     sampler = model.sampler
     each = frame_seconds(facts["width"], facts["depth"], size, sampler.refine if sampler else 0) / 3
-    each *= (sampler.evaluations if sampler else 1) / _cores()
+    each *= (sampler.evaluations if sampler else 1) / _cores(next(model.parameters()).device)
     if each > MAX_FRAME_SECONDS:
         raise RoadtripError(
             f"This model takes about {each:.1f} s of a core for one frame, and here it may take "
@@ -111,7 +113,7 @@ def step_cost(recipe: Recipe, size: tuple[int, int]) -> tuple[float, float]:
         judged = recipe.batch * recipe.unroll * pixels
         seconds += 0.0025 * judged * (recipe.disc_width / 32) ** 2 * (2 if recipe.r1_weight else 1)
         taken += 2.0 * judged * recipe.disc_width / 32 * 2**20
-    return taken, seconds / _cores()
+    return taken, seconds / _cores(find_device())
 
 
 def frame_seconds(width: int, depth: int, size: tuple[int, int], refine: int) -> float:
@@ -120,8 +122,8 @@ def frame_seconds(width: int, depth: int, size: tuple[int, int], refine: int) ->
     return pixels * ((0.004 + 0.0024 * depth) * (width / 48) ** 2 + 0.02 * (refine / 16) ** 1.5)
 
 
-def _cores() -> int:
-    return 1 if find_device().type == "cpu" else GPU
+def _cores(device: torch.device) -> int:
+    return 1 if device.type == "cpu" else GPU
 
 
 def check_waiting(waiting: int) -> None:

@@ -1,4 +1,4 @@
-"""Where the app computes: on one thread, in short turns from visitor to visitor, or on a borrowed GPU.
+"""Where the app computes: on one thread, in short turns from visitor to visitor; trainings perhaps on a borrowed GPU.
 
 Independent of films, models and components. How the turns are shared is in budget.py.
 """
@@ -6,22 +6,27 @@ Independent of films, models and components. How the turns are shared is in budg
 import atexit
 import ctypes
 import gc
+import os
+import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, wait
 from contextlib import closing, suppress
 from functools import wraps
-from importlib.util import find_spec
 from inspect import isgeneratorfunction
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
+import torch
+
+from ..errors import RoadtripError
 from . import budget
 
 P = ParamSpec("P")
 T = TypeVar("T")
-ZERO_GPU = find_spec("spaces") is not None  # a ZeroGPU Space, where a GPU is lent for the length of a call
+# a ZeroGPU Space, where a GPU is lent for the length of a call; every other Space has the package `spaces`, too
+ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 class Turns:
@@ -121,11 +126,11 @@ _turns = Turns()
 
 
 def on_compute_thread(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """function(*arguments, **named) while nothing else is computed here, in its turn; on a borrowed GPU, at once. The first
-    argument is whose turn it is: a visitor's session. A generator function is called in slices, and gives what it returns.
+    """function(*arguments, **named) while nothing else is computed here, in its turn. The first argument is whose turn it
+    is: a visitor's session. A generator function is called in slices, and gives what it returns.
     """
     steps = _steps(function, *arguments, **named)
-    if ZERO_GPU or _turns.here():
+    if _turns.here():
         return _finish(steps)
     job = _turns.submit(arguments[0] if arguments else threading.current_thread(), steps)
     try:
@@ -185,8 +190,8 @@ def interleave(owner: object, stream: Generator[T | None], training: bool = Fals
         return True, None
 
     with closing(stream):
-        if ZERO_GPU:
-            yield from stream
+        if ZERO_GPU and training:  # another process computes, for the visitor whose request this thread answers
+            yield from (item for item in stream if item is not None)
             return
         job = _turns.submit(owner, advance(), training)
         try:
@@ -210,11 +215,40 @@ def release_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def gpu(duration: Callable[..., int]) -> Callable[[T], T]:
-    """Decorator that borrows a GPU for each call on a ZeroGPU Space, for at most `duration` seconds, a function of the
-    call's arguments; elsewhere the function itself."""
+def gpu(seconds: Callable[..., int]) -> Callable[[Callable[..., Iterator[T]]], Callable[..., Iterator[T]]]:
+    """Decorator of a generator function that borrows a GPU for each call on a ZeroGPU Space, for at most `seconds`, a
+    function of the call's arguments; elsewhere the function itself.
+
+    What goes in and comes out is pickled here: left to the queue between the processes, every tensor would be a piece of
+    shared memory and an open file, and a container has few of both. An error is told as its sentence, too, where that
+    queue would only tell its type.
+    """
     if not ZERO_GPU:
         return lambda function: function
+    import gradio as gr
     import spaces
 
-    return spaces.GPU(duration=duration)
+    def decorate(function: Callable[..., Iterator[T]]) -> Callable[..., Iterator[T]]:
+        @spaces.GPU(duration=lambda most, _: most)
+        def lent(_: int, sent: bytes) -> Iterator[bytes]:
+            torch.set_num_threads(1)  # OpenMP's threads are not there in a forked process, and would be waited for
+            try:
+                for item in function(*pickle.loads(sent)):
+                    yield pickle.dumps(item)
+            except RoadtripError as error:
+                yield pickle.dumps(error)
+
+        @wraps(function)
+        def borrowing(*arguments: Any) -> Iterator[T]:
+            try:
+                with closing(lent(seconds(*arguments), pickle.dumps(arguments))) as stream:
+                    for item in map(pickle.loads, stream):
+                        if isinstance(item, RoadtripError):
+                            raise item
+                        yield item
+            except gr.Error as refused:  # there is none to lend, say
+                raise RoadtripError(str(refused.message)) from None
+
+        return borrowing
+
+    return decorate

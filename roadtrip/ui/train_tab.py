@@ -9,18 +9,19 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+import torch
 
 from ..errors import RoadtripError
-from ..evaluation import HORIZONS, compare_to_baselines
+from ..evaluation import HELD_OUT, HORIZONS, compare_to_baselines
 from ..recipes import find_recipe, parse_values
 from ..reproduce import write_zip
-from ..train import PREVIEW_FRAMES
+from ..train import PREVIEW_FRAMES, Run
 from . import film_section, recipe_section
 from .budget import MAX_SECONDS, MAX_SEED, number
 from .charts import NAMES, learning_curves, loss_curves
-from .compute import computed, on_compute_thread
+from .compute import ZERO_GPU, computed, on_compute_thread
 from .diagram import tensors
-from .library import ROAD
+from .library import ROAD, rendered_road
 from .player import chart_value, copy_link, download, noted_charts, player, player_value
 from .recipe_section import recipe_of_choice
 from .session import Session, Training
@@ -143,7 +144,12 @@ def package(session: Session) -> str:
 
 
 def warm_up() -> None:
-    """What a training needs for the first time takes seconds to load."""
+    """What a training needs for the first time takes seconds to load. Where a GPU is lent only a batch is made: while no
+    visitor is there none is lent, and autograd that was used without a GPU finds none in a process forked from it."""
+    if ZERO_GPU:
+        recipe = find_recipe("v1")
+        on_compute_thread(Run(recipe, rendered_road(), 0, HELD_OUT, torch.device("cpu"), "auto").sample_batch)
+        return
     for _ in run(Session(), ROAD, "", "v1", "", 1, 0):
         pass
 

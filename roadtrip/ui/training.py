@@ -6,19 +6,21 @@ Only generators can be stopped, so a training is one. Independent of the compone
 import copy
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import gradio as gr
-import torch
 
+from ..checkpoint import load_state
 from ..errors import RoadtripError
+from ..evaluation import HELD_OUT
 from ..film import Film
 from ..model import NextFrame
 from ..recipes import Recipe
-from ..train import Paused, Progress, train
+from ..train import Paused, Progress, Run, find_device, train
 from . import budget
 from .compute import ZERO_GPU, gpu, interleave
 from .library import ROAD
@@ -38,8 +40,6 @@ Plan = tuple[Recipe, Film, int, Progress | Paused | Path | None]  # recipe, film
 def snapshots(plans: list[Plan], seconds: float | None, steps: int | None) -> Iterator[tuple[int, Snapshot] | None]:
     """(which plan, Snapshot) of each training in turn, until all have ended: for `seconds`, or to `steps` steps each; None
     wherever others may compute. Raises RoadtripError where a training is over its budget."""
-    if ZERO_GPU:  # in a forked process, where OpenMP's threads of the first one are gone, and would be waited for
-        torch.set_num_threads(1)
     with ExitStack() as open_streams:
         streams: dict[int, Iterator[Snapshot | None]] = {}
         for i, (recipe, film, seed, resume) in enumerate(plans):
@@ -71,15 +71,35 @@ def _snapshots(stream: Iterator[Progress | None], is_new: bool) -> Iterator[Snap
             model = copy.deepcopy(p.model).cpu().requires_grad_(False)
             so_far = p.step, p.steps, p.losses, p.steps_per_second, p.seconds_left
             # a borrowed GPU lends another process, and only what is yielded comes back from there
-            going = _paused(model, p) if ZERO_GPU else p
+            going = _paused(model, p.run) if ZERO_GPU else p
             inside = p.run.inside() if p.preview is not None else None
             yield Snapshot(*so_far, model, p.preview, p.psnr, p.preview_start, going, inside)
         began = monotonic()
 
 
-def _paused(model: NextFrame, p: Progress) -> Paused:
-    tensors, facts = p.state()
+def _paused(model: NextFrame, run: Run) -> Paused:
+    tensors, facts = run.state()
     return Paused(model, {name: value.cpu() for name, value in tensors.items()}, facts)
+
+
+@gpu(lambda plan, only, steps: steps // 2 + 30)
+def snapshots_by_hand(plan: Plan, only: str | None, steps: int) -> Iterator[Snapshot | None]:
+    """Snapshots of some steps of a training that is paused, of both networks or of one alone; None wherever others may
+    compute."""
+    recipe, film, seed, last = plan
+    assert last is not None
+    if isinstance(last, Progress):
+        run = last.run
+    else:
+        run = Run(recipe, film, seed, HELD_OUT, find_device(), "auto")
+        run.restore(*(last.state() if isinstance(last, Paused) else load_state(last)), unbroken=True)
+    for _ in range(steps):
+        losses = run.step_by_hand(only)
+        preview, psnr = yield from run.preview_in_slices()
+        model = copy.deepcopy(run.model).cpu().requires_grad_(False)
+        going = last if isinstance(last, Progress) else _paused(model, run)
+        so_far = run.step_count, run.planned, losses, 0.0, None
+        yield Snapshot(*so_far, model, preview, psnr, run.preview_start, going, run.inside())
 
 
 def new_training(session: Session, film_name: str, gap: str, recipe: Recipe, seed: float) -> Training:
@@ -105,7 +125,7 @@ def learn(
             if item:
                 trainings[item[0]].take(session, item[1])
             yield view() if item else None
-            if monotonic() > ends:
+            if monotonic() > ends and not ZERO_GPU:  # where one waits for a GPU that is lent for a time of its own
                 raise RoadtripError(
                     f"Others compute here, too: this run was stopped after {limit:.0f} s. What it learned was kept; "
                     "Continue goes on with it."
@@ -117,16 +137,14 @@ def by_hand(
 ) -> Generator[Any]:
     """Some steps of a training that is paused, of both networks or of one alone; yields view() after each."""
     last = training.latest
-    if last is None or not isinstance(last.progress, Progress):
+    if last is None:
         raise RoadtripError("Only a run that was started and paused here can be stepped.")
-    p = last.progress
-    for _ in range(steps):
-        losses = p.run.step_by_hand(only)
-        preview, psnr = yield from p.run.preview_in_slices()
-        model, inside = copy.deepcopy(p.run.model).cpu().requires_grad_(False), p.run.inside()
-        so_far = p.run.step_count, p.run.planned, losses, last.speed, None
-        training.take(session, Snapshot(*so_far, model, preview, psnr, p.preview_start, p, inside))
-        yield view()
+    plan = training.recipe, training.film, training.seed, last.progress
+    with closing(snapshots_by_hand(plan, only, steps)) as stream:  # type: ignore[type-var]
+        for snapshot in stream:
+            if snapshot:
+                training.take(session, replace(snapshot, speed=last.speed))
+            yield view() if snapshot else None
 
 
 def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Callable[..., Iterator[tuple[Any, ...]]]:
