@@ -14,7 +14,11 @@ ARGUMENTS = ["--no-sandbox", "--headless", *(f"--{a}" for a in QUIET), "--disabl
 if CHROMIUM is None and os.environ.get("CI") != "true":
     pytest.skip("there is no Chromium on the PATH", allow_module_level=True)
 
-from playwright.sync_api import TimeoutError, sync_playwright
+from gradio_client import Client
+from playwright.sync_api import sync_playwright
+
+from bench.browser import Served, stills
+from roadtrip.ui.library import ROAD
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,83 @@ def in_sight(page, locator):
     """Whether all of an element is seen without scrolling."""
     box = locator.bounding_box()
     return box and box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The address of an app with the models that ship, in a process of its own, up for a moment."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("ROADTRIP_CHECKPOINTS", raising=False)
+        with Served() as address:
+            Client(address, verbose=False).predict(
+                "post-replay-pair", "post-replay-single", ROAD, 1289, False, api_name="/compare"
+            )
+            yield address
+
+
+def test_a_newcomer_sees_it_flip_trains_on_own_stills_and_shares(browser, shipped, tmp_path):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    troubles = []
+    page.on("pageerror", lambda e: troubles.append(str(e)))
+    page.goto(shipped)
+    page.wait_for_function(  # no click, within ten seconds
+        "document.querySelector('#rt-compare-player')?.innerText.includes('alternates between two pictures')",
+        timeout=10_000,
+    )
+    apart = page.evaluate("""async () => {  // how far the first view is from one frame, and from two frames before
+        const root = document.querySelector('#rt-compare-player .rt-player'), canvas = root.querySelector('canvas');
+        const seen = [], context = canvas.getContext('2d');
+        await new Promise(done => document.addEventListener('rt-frame', () => {
+            seen.push(context.getImageData(0, 0, canvas.width, canvas.height).data);
+            if (seen.length > 6) done();
+        }));
+        const far = (a, b) => a.reduce((sum, v, i) => sum + Math.abs(v - b[i]), 0) / a.length;
+        return [1, 2].map(by => Math.min(...seen.slice(0, 5).map((frame, t) => far(frame, seen[t + by]))));
+    }""")
+    assert apart[0] > 4 > 2 * apart[1], "it plays by itself, and even frames are not as odd ones are"
+
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#rt-files input[type=file]").set_input_files(stills(tmp_path))
+    page.wait_for_function(
+        "document.querySelector('#rt-about').innerText.includes('60 stills: 48 to train, 12 held out')"
+    )
+    page.wait_for_function("document.querySelectorAll('#rt-film img').length == 2")
+    page.locator("#rt-seconds input").fill("20")
+    page.locator("#rt-start").click()
+    loss = "document.querySelector('#rt-losses .rt-chart').data?.[0].y"
+    page.wait_for_function(f"{loss}?.length > 8", timeout=90_000)
+    page.wait_for_function("document.querySelector('#rt-status').innerText.includes('finished')", timeout=90_000)
+    first, *_, last = page.evaluate(loss)
+    assert last < 0.8 * first
+    assert page.locator("#rt-losses .rt-chart").is_visible()
+
+    page.get_by_role("tab", name="Scrub").click()
+    headed(page, "rt-scrub-player", "generated")
+    model = page.locator("#rt-tab-scrub").get_by_label("Model", exact=True)
+    page.wait_for_function(
+        "document.querySelector('#rt-tab-scrub input[aria-label=Model]')?.value.startsWith('v1, your stills')"
+    )
+    root = player(page, "rt-scrub-player")
+    page.wait_for_function("!document.querySelector('#rt-scrub-player .rt-dim')")
+    seen = set()
+    for frame in (0, 3, 6):
+        root.get_by_test_id("player-slider").fill(str(frame))
+        seen.add(pixels(root, 0))
+    assert len(seen) == 3 and "real film" in root.inner_text()
+    with page.expect_download() as download:
+        page.locator("#rt-tab-scrub").get_by_role("button", name="Save clip").click()
+    assert download.value.suggested_filename == "roadtrip-rollout.mp4"
+    page.wait_for_function("location.search.includes('your+stills')")
+
+    other = browser.new_context().new_page()
+    other.goto(page.url)
+    said = "document.querySelector('#rt-notice')?.innerText || ''"
+    other.wait_for_function(f"({said}).includes('lives in the browser that made it')", timeout=30_000)
+    assert model.input_value() in other.locator("#rt-notice").inner_text()
+    assert other.locator("#rt-scrub-player canvas").count() == 0
+    other.context.close()
+    page.close()
+    assert troubles == []
 
 
 def test_opens_on_a_result(page, served):
@@ -287,17 +368,10 @@ def test_train_stop_and_scrub_what_was_learned(page):
         page.locator("#rt-download").click()
     assert download.value.suggested_filename.startswith("roadtrip-v1-seed0-step")
 
-    quiet(page)
     scrub = page.locator("#rt-tab-scrub")
     chosen = "document.querySelector('#rt-tab-scrub input[aria-label=\"Model\"]')?.value.includes('(yours)')"
     page.get_by_role("tab", name="Scrub").click()
-    try:  # it opens on it; gradio's stop ends the page's stream and may lose what is asked, and then a reload finds it
-        page.wait_for_function(chosen, timeout=20_000)
-    except TimeoutError:
-        page.reload()
-        quiet(page)
-        page.get_by_role("tab", name="Scrub").click()
-        page.wait_for_function(chosen, timeout=60_000)
+    page.wait_for_function(chosen, timeout=60_000)
     player(page, "rt-scrub-player")
     assert "(yours)" in scrub.get_by_label("Model", exact=True).input_value()
     for button, name in (("Save clip", "roadtrip-rollout.mp4"), ("Save the rollout", "rollout.mp4")):
