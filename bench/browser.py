@@ -234,20 +234,22 @@ def main() -> None:
         page.bring_to_front()
         slides(page, "while one trains")
         browser.close()
-    for recipe in [args.recipe]:
-        ratios = []
-        for pair in range(args.pairs):
-            with Served() as address:
-                time.sleep(15)
-                here = steps_in_the_app(address, recipe, args.seconds)
-            alone = steps_alone(recipe, args.seconds)
-            ratios.append(here / alone)
-            print(
-                f"{recipe} for {args.seconds:g} s, pair {pair + 1}: {here} steps in the app, {alone} without it: "
-                f"{ratios[-1]:.2f}",
-                flush=True,
-            )
-        print(f"{recipe}: the app trains {statistics.median(ratios):.2f} of the steps (median of {len(ratios)} pairs)")
+    ratios = []
+    for pair in range(args.pairs):
+        with Served() as address:
+            time.sleep(15)
+            here = steps_in_the_app(address, args.recipe, args.seconds)
+        alone = steps_alone(args.recipe, args.seconds)
+        ratios.append(here / alone)
+        print(
+            f"{args.recipe} for {args.seconds:g} s, pair {pair + 1}: {here} steps in the app, {alone} without it: "
+            f"{ratios[-1]:.2f}",
+            flush=True,
+        )
+    if ratios:
+        print(
+            f"{args.recipe}: the app trains {statistics.median(ratios):.2f} of the steps (median of {args.pairs} pairs)"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The app as a visitor uses it, in Chromium: a first look, a training, scrubbing that never asks the server."""
 
 import os
+import re
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +163,41 @@ def test_a_newcomer_sees_it_flip_trains_on_own_stills_and_shares(browser, shippe
     other.context.close()
     page.close()
     assert troubles == []
+
+
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
+# what a visitor could not understand at once
+NOT_UNDERSTOOD = (
+    "beside the single frame|with the flow|a memory|by your own hand|in each turn|a real step|it loses to|needs no network|"
+    "an arm a line|of an arm|this arm|comes back|broken line|upright line|the film has ended|alike|ends as|shipped|"
+    "drive on$|v3-cure|post-flip|replay-detached"
+)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_texts_are_plain_and_read_in_both_modes(browser, shipped, mode):
+    """Every tab with its folds open, on a phone, where the page is no wider than the screen."""
+    page = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=mode).new_page()
+    page.goto(shipped)
+    faint = []
+    for tab in ("Compare", "Train", "Scrub", "Drive", "Study"):
+        page.get_by_role("tab", name=tab).click()
+        root = page.locator(f"#rt-tab-{tab.lower()}")
+        if tab in ("Compare", "Train", "Scrub"):
+            player(page, f"rt-{tab.lower()}-player")
+        elif tab == "Drive":
+            page.wait_for_function("+document.querySelector('[data-testid=live]').dataset.frame >= 36", timeout=60_000)
+        for fold in root.locator("button.label-wrap").all():
+            fold.click()
+        chart = {"Compare": "rt-lags", "Scrub": "rt-errors", "Study": "rt-seeds"}.get(tab)
+        if chart:
+            page.wait_for_function(f"document.querySelector('#{chart} .rt-chart')?.dataset.drawn >= 1", timeout=60_000)
+        faint += [f"{tab}: {text}" for text in page.evaluate(CONTRAST)]
+        said = root.inner_text()
+        assert re.findall(NOT_UNDERSTOOD, said.lower(), re.M) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+    page.context.close()
+    assert faint == []
 
 
 def test_opens_on_a_result(page, served):
