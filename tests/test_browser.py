@@ -119,7 +119,7 @@ def test_a_newcomer_sees_it_flip_trains_on_own_stills_and_shares(browser, shippe
         const far = (a, b) => a.reduce((sum, v, i) => sum + Math.abs(v - b[i]), 0) / a.length;
         return [1, 2].map(by => Math.min(...seen.slice(0, 5).map((frame, t) => far(frame, seen[t + by]))));
     }""")
-    assert apart[0] > 4 > 2 * apart[1], "it plays by itself, and even frames are not as odd ones are"
+    assert apart[0] > max(4, 2 * apart[1]), "it plays by itself, and even frames are not as odd ones are"
 
     page.get_by_role("tab", name="Train").click()
     page.locator("#rt-files input[type=file]").set_input_files(stills(tmp_path))
@@ -198,6 +198,64 @@ def test_texts_are_plain_and_read_in_both_modes(browser, shipped, mode):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
     page.context.close()
     assert faint == []
+
+
+def test_what_can_not_be_is_one_sentence_and_nothing_waits_for_it(browser, shipped):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(shipped)
+    root = player(page, "rt-compare-player")
+    headline = root.locator(".rt-headline")
+
+    def answered(loads):
+        page.wait_for_function(f"document.querySelector('#rt-compare-player .rt-player').dataset.loads > {loads}")
+        page.wait_for_function("!document.querySelector('#rt-compare-player .rt-dim')")
+
+    root.get_by_label("View").select_option("wipe 0 2")
+    loads = root.get_attribute("data-loads")
+    page.get_by_role("button", name="It stands still").click(timeout=60_000)
+    answered(loads)
+    assert root.get_by_label("View").input_value() == "wipe 0 2" and "drag" in root.inner_text()
+    field = page.locator("#rt-tab-compare").get_by_role("spinbutton", name="number input for First input frame")
+    for value in ("-5", "", "1e300"):
+        field.fill(value)
+        field.blur()
+        page.wait_for_timeout(1000)
+        page.wait_for_function("!document.querySelector('#rt-compare-player .rt-dim')")
+        assert 1200 <= int(field.input_value()) <= 1499, value
+    same = page.get_by_label("First model", exact=True).input_value()
+    choose(page, "Second model", re.compile(f"^{re.escape(same)}$"))
+    page.wait_for_function("document.querySelector('#rt-compare-player').innerText.includes('two different models')")
+    assert root.locator("canvas").count() == 0 and headline.inner_text().count("different") == 1
+
+    page.get_by_role("tab", name="Train").click()
+    wrong = page.locator("#rt-tab-train .rt-wrong:visible").first
+    status = "document.querySelector('#rt-status').innerText"
+    for name, right in (("seconds", "20"), ("seed", "0")):
+        field = page.locator(f"#rt-{name} input")
+        for value in ("-5", "", "1e300"):
+            field.fill(value)
+            page.wait_for_function("document.querySelector('#rt-tab-train').innerText.includes('number from')")
+            assert wrong.inner_text().lower().startswith(name), value
+            if value != "1e300" or name == "seed":
+                page.locator("#rt-start").click()
+                page.wait_for_function(
+                    f"!{status}.includes('Nothing is training') && !{status}.includes('Getting ready')"
+                )
+                assert "left" not in page.evaluate(status)
+        field.fill(right)
+        page.wait_for_function("!document.querySelector('#rt-tab-train').innerText.includes('number from')")
+    page.get_by_role("button", name="The recipe: what feeds what").click()
+    for value, said in (("-5", "choose from 1 to 16"), ("", "empty"), ("1e300", "choose from 1 to 16")):
+        page.get_by_label("unroll", exact=True).fill(value)
+        page.wait_for_function(f"document.querySelector('#rt-tab-train').innerText.includes('{said}')")
+        page.get_by_label("unroll", exact=True).fill("1")
+        page.wait_for_function(f"!document.querySelector('#rt-tab-train').innerText.includes('{said}')")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Train both yourself").click()
+    page.get_by_label("Steps of each", exact=True).fill("-5")
+    page.wait_for_function("document.querySelector('#rt-tab-compare').innerText.includes('whole number from 1 to')")
+    assert page.locator(".toast-body").count() == 0
+    page.close()
 
 
 def test_opens_on_a_result(page, served):
@@ -487,7 +545,7 @@ def test_a_drive_goes_on_live_pauses_and_goes_on(page, served):
 def test_two_versions_run_by_the_visitor(page):
     player(page, "rt-compare-player")
     page.get_by_role("button", name="Train both yourself").click()
-    page.get_by_label("Steps", exact=True).fill("3")
+    page.get_by_label("Steps of each", exact=True).fill("3")
     page.locator("#rt-duel-start").click()
     root = player(page, "rt-duel-player")
     page.wait_for_function("document.querySelector('#rt-duel-status').innerText.includes('finished')", timeout=90_000)

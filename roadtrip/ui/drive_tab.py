@@ -136,12 +136,13 @@ def watch(
 ) -> Iterator[Any]:
     """Goes on with the drive that was paused, if the page still asks for it, else begins one. other: with another seed."""
     ongoing = session.driving
-    if ongoing.runs:
-        ongoing.stop()
     try:
         with ongoing.begin():
             if not 0 <= number(temperature, "the temperature") <= MAX_TEMPERATURE:
                 raise RoadtripError(f"Choose a temperature from 0 to {MAX_TEMPERATURE:g}.")
+            if ongoing.stops:  # the page was left before its turn came
+                yield gr.skip()
+                return
             live = session.live
             seed = (live.seed if live else 0) + other
             if other or live is None or live.asked != (model_name, film_name, int(number(start, "a start frame"))):

@@ -28,8 +28,8 @@ CSS = (Path(__file__).parent / "style.css").read_text()
 HEAD = f"<script>{(Path(__file__).parent / 'share.js').read_text()}</script>"
 POST = "https://matpalm.com/blog/"
 HELLO = f"""<header class="rt-hello"><h1>Roadtrip</h1><p>Can a network that sees two frames of a road trip drive on by
-itself, and why does it start to flip? <span class="rt-wide">Watch it, measure it, train it on film of your own;
-after</span> <a href="{POST}" target="_blank" rel="noopener">Mat Kelcey's post</a>.</p><details><summary>More</summary>
+itself, and why does it start to flip? <span class="rt-wide">Watch it, measure it, train it on film of your
+own.</span> After <a href="{POST}" target="_blank" rel="noopener">Mat Kelcey's post</a>.</p><details><summary>More</summary>
 <p>A month in an RV through California, Utah, Nevada and
 Colorado left him with 16,000 time-lapse stills. In 2019 he trained a small network to predict the third
 frame from two, fed it its own predictions, and watched it drive. It blurred (v1, v2); then, with a

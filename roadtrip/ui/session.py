@@ -104,11 +104,15 @@ class Ongoing:
     stops: bool = False
 
     def ask(self) -> None:
-        self.waits, self.stops = True, False
+        self.waits, self.stops = True, self.stops and self.runs
 
     @contextmanager
     def begin(self) -> Iterator[None]:
-        self.waits, self.runs = False, True
+        """Ends the one before first."""
+        self.waits = False
+        if self.runs:
+            self.stop()
+        self.runs = True
         try:
             yield
         finally:

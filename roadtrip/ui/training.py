@@ -137,12 +137,14 @@ def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Calla
     def watched(session: Session, *asked: Any) -> Iterator[tuple[Any, ...]]:
         unchanged, me, ongoing = (gr.skip(),) * others, object(), session.training
         try:
-            if ongoing.runs:
+            if ongoing.runs and not ongoing.stops:
                 raise RoadtripError("Another training of yours is running; stop it first, or wait for its end.")
             with ongoing.begin():
                 training_now.add(me)
                 session.learned = False
                 yield gr.skip() if ongoing.stops else READY, *unchanged
+                if ongoing.stops:  # before its turn in the queue came
+                    return
                 for shown in interleave(session, views(session, *asked), training=True):
                     yield shown or (gr.skip(), *unchanged)
                     if ongoing.stops:  # nothing is left for the page to show after what Stop says
