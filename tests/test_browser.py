@@ -100,7 +100,7 @@ def shipped():
             yield address
 
 
-def test_a_newcomer_sees_it_flip_trains_on_own_stills_and_shares(browser, shipped, tmp_path):
+def test_a_newcomer_sees_it_flip_trains_on_own_stills_and_the_link_opens_elsewhere(browser, shipped, tmp_path):
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     troubles = []
     page.on("pageerror", lambda e: troubles.append(str(e)))
