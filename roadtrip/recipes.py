@@ -26,34 +26,32 @@ class Recipe:
     depth: int = _value(4, "Residual blocks between encoder and decoder.", span=(0, 16))
     bottleneck: str = _value("conv", "What sits between encoder and decoder.", choices=tuple(BOTTLENECKS))
     output: str = _value(
-        "warp", "Move f2 along a flow and change it, only change it, or predict the whole picture.", choices=OUTPUTS
+        "warp", "Warp f2 along a flow and change it, only change it, or predict the whole picture.", choices=OUTPUTS
     )
     anchor: bool = _value(
-        False, "Keep one still of the drive always in sight: in training any, when driving the first frame."
+        False, "Give the network one more still: any of the drive in training, the first input frame in rollouts."
     )
     # how a frame is drawn, by few-step diffusion around the moved frame
-    evaluations: int = _value(
-        0, "How often the network is asked for one drawn frame; 0 predicts one change and draws nothing.", span=(0, 64)
+    evaluations: int = _value(0, "Network evaluations for one frame drawn by diffusion; 0: no diffusion.", span=(0, 64))
+    first_level: float = _value(
+        4.0, "Highest noise level of the diffusion, in standard deviations of the residual.", span=SPANS["first"]
     )
-    first_level: float = _value(4.0, "Noise that drawing begins at, in spreads of what is left.", span=SPANS["first"])
-    last_level: float = _value(0.08, "Noise at the last evaluation, alike.", span=SPANS["last"])
+    last_level: float = _value(0.08, "Lowest noise level of the diffusion, in the same unit.", span=SPANS["last"])
     temperature: float = _value(
-        1.0, "Size of the noise that is drawn; below 1 the road is calmer.", span=SPANS["temperature"]
+        1.0, "Scale of the sampled noise; below 1 the road is calmer.", span=SPANS["temperature"]
     )
-    refine: int = _value(
-        16, "Channels of a drawing network's last layers, at full resolution; 0 has none.", span=SPANS["refine"]
-    )
+    refine: int = _value(16, "Channels of a diffusion network's full-resolution layers; 0: none.", span=SPANS["refine"])
     slope: float = _value(
         1.0,
         "How fast the amplitude of the noise falls with frequency: 0 is white, 1 falls as 1/f.",
         span=SPANS["slope"],
     )
     carry: float = _value(
-        0.0, "Share of a frame's noise that is that of the frame before; 0 draws each anew.", span=SPANS["carry"]
+        0.0, "Share of a frame's noise that is the frame before's; 0 samples it anew.", span=SPANS["carry"]
     )
     carry_rate: float = _value(
         0.0,
-        "How fast training moves that share to where own frames return, D(2)/D(1), as real ones do; 0 keeps it.",
+        "How fast training adjusts carry until R of its own rollouts is real film's; 0 keeps it.",
         span=(0, 1),
     )
     # what the loss sees
@@ -71,7 +69,7 @@ class Recipe:
         span=(0, 1),
     )
     drive_noise: float = _value(
-        0.0, "Noise that a drawing network is told of when it drives, though none is added.", span=SPANS["drive_noise"]
+        0.0, "Noise level a diffusion network is told of in rollouts, where none is added.", span=SPANS["drive_noise"]
     )
     damage: float = _value(
         0.0,
@@ -79,42 +77,46 @@ class Recipe:
         span=(0, 1),
     )
     pingpong_weight: float = _value(
-        0.0, "Weight of driving back: G(g4, g3) should be f2 again (ping-pong).", span=(0, 1e4)
+        0.0, "Weight of the loss backwards in time: G(g4, g3) should be f2 (ping-pong).", span=(0, 1e4)
     )
-    replay: int = _value(0, "Up to so many frames are rolled out first; training goes on from there.", span=(0, 16))
+    replay: int = _value(0, "Most frames that are rolled out before the ones that are trained on.", span=(0, 16))
     replay_share: float = _value(
         1.0, "Share of a batch's clips that replay rolls out; the others stay real.", span=(0, 1)
     )
     # the discriminator
     disc_frames: int = _value(2, "Frames the discriminator sees at once: 1 single, 2 the pair, 3.", span=(1, 3))
     disc_windows: str = _value("all", "Which windows of frames it sees.", choices=("all", "first"))
-    disc_shuffle: bool = _value(False, "Show it a clip's frames in random order, real and generated ones alike.")
-    disc_context: int = _value(0, "Of the two frames that the generator is fed, how many it sees too.", span=(0, 2))
+    disc_shuffle: bool = _value(False, "Show it a clip's frames in random order, both real and generated.")
+    disc_context: int = _value(0, "How many of the generator's two input frames it sees, too.", span=(0, 2))
     gan_loss: str = _value("hinge", "The form of the GAN loss.", choices=tuple(GAN_LOSSES))
     r1_weight: float = _value(
         0.0, "Weight of the R1 gradient penalty on real frames, a step of its own.", span=(0, 1e4)
     )
-    r1_interval: int = _value(8, "Steps from one R1 penalty to the next, weighted up alike (lazy).", span=(1, 1000))
+    r1_interval: int = _value(
+        8, "Steps from one R1 penalty to the next, which weighs as much more (lazy).", span=(1, 1000)
+    )
     spectral: bool = _value(False, "Spectral normalisation of the discriminator's layers.")
     disc_width: int = _value(32, "Channels of the discriminator's first layer, a multiple of 4.", span=(8, 256))
     # optimisation
     batch: int = _value(4, "Clips in a training step.", span=(1, 512))
-    optimiser: str = _value("muon", "What moves the generator's weights; biases take Adam.", choices=("muon", "adam"))
-    lr: float = _value(2e-3, "Step size of the generator at its highest.", span=(1e-7, 1.0))
-    disc_lr: float = _value(4e-4, "Step size of the discriminator's Adam.", span=(1e-7, 1.0))
+    optimiser: str = _value("muon", "Optimiser of the generator's weights; biases take Adam.", choices=("muon", "adam"))
+    lr: float = _value(2e-3, "Highest learning rate of the generator.", span=(1e-7, 1.0))
+    disc_lr: float = _value(4e-4, "Learning rate of the discriminator's Adam.", span=(1e-7, 1.0))
     beta1: float = _value(0.9, "Momentum of the optimisers; GANs like 0.5.", span=(0, 0.999))
     beta2: float = _value(0.99, "Decay of Adam's mean squared gradient.", span=(0, 0.99999))
-    muon_scale: float = _value(0.2, "Muon's step beside Adam's at one learning rate.", span=(1e-3, 10))
+    muon_scale: float = _value(0.2, "Muon's step relative to Adam's at the same learning rate.", span=(1e-3, 10))
     clip_norm: float = _value(
         1.0, "Norm to which the generator's gradient is scaled down where it is larger; 0 never.", span=(0, 1e6)
     )
     disc_clip_norm: float = _value(
         1.0, "The same for the discriminator's gradient of the GAN loss; R1's is never clipped.", span=(0, 1e6)
     )
-    warmup: int = _value(20, "Steps over which the step size rises from zero.", span=(0, 10000))
-    plateau: float = _value(0.5, "Share of the steps before the step size begins to fall.", span=(0, 0.95))
-    last_lr: float = _value(0.01, "Share of the step size that is left at the last step.", span=(0, 1))
-    ema: float = _value(0.999, "Decay of the averaged copy of the weights kept beside the raw ones.", span=(0, 0.99999))
+    warmup: int = _value(20, "Steps over which the learning rate rises from zero.", span=(0, 10000))
+    plateau: float = _value(0.5, "Share of the steps before the learning rate begins to fall.", span=(0, 0.95))
+    last_lr: float = _value(0.01, "Share of the learning rate that is left at the last step.", span=(0, 1))
+    ema: float = _value(
+        0.999, "Decay of the averaged copy of the weights, kept in addition to the raw ones.", span=(0, 0.99999)
+    )
     # augmentation
     flip: float = _value(0.5, "Share of clips mirrored left to right; roads have a side to drive on.", span=(0, 1))
     zoom: float = _value(

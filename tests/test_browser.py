@@ -1,9 +1,11 @@
 """The app as a visitor uses it, in Chromium: a first look, a training, scrubbing that never asks the server."""
 
 import os
+import re
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,11 @@ ARGUMENTS = ["--no-sandbox", "--headless", *(f"--{a}" for a in QUIET), "--disabl
 if CHROMIUM is None and os.environ.get("CI") != "true":
     pytest.skip("there is no Chromium on the PATH", allow_module_level=True)
 
-from playwright.sync_api import TimeoutError, sync_playwright
+from gradio_client import Client
+from playwright.sync_api import sync_playwright
+
+from bench.browser import Served, stills
+from roadtrip.ui.library import ROAD
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,176 @@ def in_sight(page, locator):
     """Whether all of an element is seen without scrolling."""
     box = locator.bounding_box()
     return box and box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The address of an app with the models that ship, in a process of its own, up for a moment."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("ROADTRIP_CHECKPOINTS", raising=False)
+        with Served() as address:
+            Client(address, verbose=False).predict(
+                "post-replay-pair", "post-replay-single", ROAD, 1289, False, api_name="/compare"
+            )
+            yield address
+
+
+def test_a_newcomer_sees_it_flip_trains_on_own_stills_and_the_link_opens_elsewhere(browser, shipped, tmp_path):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    troubles = []
+    page.on("pageerror", lambda e: troubles.append(str(e)))
+    page.goto(shipped)
+    page.wait_for_function(  # no click, within ten seconds
+        "document.querySelector('#rt-compare-player')?.innerText.includes('alternates between two pictures')",
+        timeout=10_000,
+    )
+    apart = page.evaluate("""async () => {  // how far the first view is from one frame, and from two frames before
+        const root = document.querySelector('#rt-compare-player .rt-player'), canvas = root.querySelector('canvas');
+        const seen = [], context = canvas.getContext('2d');
+        await new Promise(done => document.addEventListener('rt-frame', () => {
+            seen.push(context.getImageData(0, 0, canvas.width, canvas.height).data);
+            if (seen.length > 6) done();
+        }));
+        const far = (a, b) => a.reduce((sum, v, i) => sum + Math.abs(v - b[i]), 0) / a.length;
+        return [1, 2].map(by => Math.min(...seen.slice(0, 5).map((frame, t) => far(frame, seen[t + by]))));
+    }""")
+    assert apart[0] > max(4, 2 * apart[1]), "it plays by itself, and even frames are not as odd ones are"
+
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#rt-files input[type=file]").set_input_files(stills(tmp_path))
+    page.wait_for_function(
+        "document.querySelector('#rt-about').innerText.includes('60 stills: 48 to train, 12 held out')"
+    )
+    page.wait_for_function("document.querySelectorAll('#rt-film img').length == 2")
+    page.locator("#rt-seconds input").fill("20")
+    page.locator("#rt-start").click()
+    loss = "document.querySelector('#rt-losses .rt-chart').data?.[0].y"
+    page.wait_for_function(f"{loss}?.length > 8", timeout=90_000)
+    page.wait_for_function("document.querySelector('#rt-status').innerText.includes('finished')", timeout=90_000)
+    first, *_, last = page.evaluate(loss)
+    assert last < 0.8 * first
+    assert page.locator("#rt-losses .rt-chart").is_visible()
+
+    page.get_by_role("tab", name="Scrub").click()
+    headed(page, "rt-scrub-player", "generated")
+    model = page.locator("#rt-tab-scrub").get_by_label("Model", exact=True)
+    page.wait_for_function(
+        "document.querySelector('#rt-tab-scrub input[aria-label=Model]')?.value.startsWith('v1, your stills')"
+    )
+    root = player(page, "rt-scrub-player")
+    page.wait_for_function("!document.querySelector('#rt-scrub-player .rt-dim')")
+    seen = set()
+    for frame in (0, 3, 6):
+        root.get_by_test_id("player-slider").fill(str(frame))
+        seen.add(pixels(root, 0))
+    assert len(seen) == 3 and "real film" in root.inner_text()
+    with page.expect_download() as download:
+        page.locator("#rt-tab-scrub").get_by_role("button", name="Save clip").click()
+    assert download.value.suggested_filename == "roadtrip-rollout.mp4"
+    page.wait_for_function("location.search.includes('your+stills')")
+
+    other = browser.new_context().new_page()
+    other.goto(page.url)
+    said = "document.querySelector('#rt-notice')?.innerText || ''"
+    other.wait_for_function(f"({said}).includes('lives in the browser that made it')", timeout=30_000)
+    assert model.input_value() in other.locator("#rt-notice").inner_text()
+    assert other.locator("#rt-scrub-player canvas").count() == 0
+    other.context.close()
+    page.close()
+    assert troubles == []
+
+
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
+# what a visitor could not understand at once
+NOT_UNDERSTOOD = (
+    "beside the single frame|with the flow|a memory|by your own hand|in each turn|a real step|it loses to|needs no network|"
+    "an arm a line|of an arm|this arm|comes back|broken line|upright line|the film has ended|alike|ends as|shipped|"
+    "drive on$|v3-cure|post-flip|replay-detached"
+)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_texts_are_plain_and_read_in_both_modes(browser, shipped, mode):
+    """Every tab with its folds open, on a phone, where the page is no wider than the screen."""
+    page = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=mode).new_page()
+    page.goto(shipped)
+    faint = []
+    for tab in ("Compare", "Train", "Scrub", "Drive", "Study"):
+        page.get_by_role("tab", name=tab).click()
+        root = page.locator(f"#rt-tab-{tab.lower()}")
+        if tab in ("Compare", "Train", "Scrub"):
+            player(page, f"rt-{tab.lower()}-player")
+        elif tab == "Drive":
+            page.wait_for_function("+document.querySelector('[data-testid=live]').dataset.frame >= 36", timeout=60_000)
+        for fold in root.locator("button.label-wrap").all():
+            fold.click()
+        chart = {"Compare": "rt-lags", "Scrub": "rt-errors", "Study": "rt-seeds"}.get(tab)
+        if chart:
+            page.wait_for_function(f"document.querySelector('#{chart} .rt-chart')?.dataset.drawn >= 1", timeout=60_000)
+        faint += [f"{tab}: {text}" for text in page.evaluate(CONTRAST)]
+        said = root.inner_text()
+        assert re.findall(NOT_UNDERSTOOD, said.lower(), re.M) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+    page.context.close()
+    assert faint == []
+
+
+def test_what_can_not_be_is_one_sentence_and_nothing_waits_for_it(browser, shipped):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(shipped)
+    root = player(page, "rt-compare-player")
+    headline = root.locator(".rt-headline")
+
+    def answered(loads):
+        page.wait_for_function(f"document.querySelector('#rt-compare-player .rt-player').dataset.loads > {loads}")
+        page.wait_for_function("!document.querySelector('#rt-compare-player .rt-dim')")
+
+    root.get_by_label("View").select_option("wipe 0 2")
+    loads = root.get_attribute("data-loads")
+    page.get_by_role("button", name="It stands still").click(timeout=60_000)
+    answered(loads)
+    assert root.get_by_label("View").input_value() == "wipe 0 2" and "drag" in root.inner_text()
+    field = page.locator("#rt-tab-compare").get_by_role("spinbutton", name="number input for First input frame")
+    for value in ("-5", "", "1e300"):
+        field.fill(value)
+        field.blur()
+        page.wait_for_timeout(1000)
+        page.wait_for_function("!document.querySelector('#rt-compare-player .rt-dim')")
+        assert 1200 <= int(field.input_value()) <= 1499, value
+    same = page.get_by_label("First model", exact=True).input_value()
+    choose(page, "Second model", re.compile(f"^{re.escape(same)}$"))
+    page.wait_for_function("document.querySelector('#rt-compare-player').innerText.includes('two different models')")
+    assert root.locator("canvas").count() == 0 and headline.inner_text().count("different") == 1
+
+    page.get_by_role("tab", name="Train").click()
+    wrong = page.locator("#rt-tab-train .rt-wrong:visible").first
+    status = "document.querySelector('#rt-status').innerText"
+    for name, right in (("seconds", "20"), ("seed", "0")):
+        field = page.locator(f"#rt-{name} input")
+        for value in ("-5", "", "1e300"):
+            field.fill(value)
+            page.wait_for_function("document.querySelector('#rt-tab-train').innerText.includes('number from')")
+            assert wrong.inner_text().lower().startswith(name), value
+            if value != "1e300" or name == "seed":
+                page.locator("#rt-start").click()
+                page.wait_for_function(
+                    f"!{status}.includes('Nothing is training') && !{status}.includes('Getting ready')"
+                )
+                assert "left" not in page.evaluate(status)
+        field.fill(right)
+        page.wait_for_function("!document.querySelector('#rt-tab-train').innerText.includes('number from')")
+    page.get_by_role("button", name="The recipe: what feeds what").click()
+    for value, said in (("-5", "choose from 1 to 16"), ("", "empty"), ("1e300", "choose from 1 to 16")):
+        page.get_by_label("unroll", exact=True).fill(value)
+        page.wait_for_function(f"document.querySelector('#rt-tab-train').innerText.includes('{said}')")
+        page.get_by_label("unroll", exact=True).fill("1")
+        page.wait_for_function(f"!document.querySelector('#rt-tab-train').innerText.includes('{said}')")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Train both yourself").click()
+    page.get_by_label("Steps of each", exact=True).fill("-5")
+    page.wait_for_function("document.querySelector('#rt-tab-compare').innerText.includes('whole number from 1 to')")
+    assert page.locator(".toast-body").count() == 0
+    page.close()
 
 
 def test_opens_on_a_result(page, served):
@@ -287,17 +463,10 @@ def test_train_stop_and_scrub_what_was_learned(page):
         page.locator("#rt-download").click()
     assert download.value.suggested_filename.startswith("roadtrip-v1-seed0-step")
 
-    quiet(page)
     scrub = page.locator("#rt-tab-scrub")
     chosen = "document.querySelector('#rt-tab-scrub input[aria-label=\"Model\"]')?.value.includes('(yours)')"
     page.get_by_role("tab", name="Scrub").click()
-    try:  # it opens on it; gradio's stop ends the page's stream and may lose what is asked, and then a reload finds it
-        page.wait_for_function(chosen, timeout=20_000)
-    except TimeoutError:
-        page.reload()
-        quiet(page)
-        page.get_by_role("tab", name="Scrub").click()
-        page.wait_for_function(chosen, timeout=60_000)
+    page.wait_for_function(chosen, timeout=60_000)
     player(page, "rt-scrub-player")
     assert "(yours)" in scrub.get_by_label("Model", exact=True).input_value()
     for button, name in (("Save clip", "roadtrip-rollout.mp4"), ("Save the rollout", "rollout.mp4")):
@@ -376,7 +545,7 @@ def test_a_drive_goes_on_live_pauses_and_goes_on(page, served):
 def test_two_versions_run_by_the_visitor(page):
     player(page, "rt-compare-player")
     page.get_by_role("button", name="Train both yourself").click()
-    page.get_by_label("Steps", exact=True).fill("3")
+    page.get_by_label("Steps of each", exact=True).fill("3")
     page.locator("#rt-duel-start").click()
     root = player(page, "rt-duel-player")
     page.wait_for_function("document.querySelector('#rt-duel-status').innerText.includes('finished')", timeout=90_000)

@@ -140,12 +140,11 @@ def check_files(files: list[Any] | None) -> None:
 
 
 def number(value: Any, what: str, low: float | None = None, high: float | None = None) -> float:
-    """The number in a field, moved into the range from low to high. Raises RoadtripError where there is none."""
+    """The number in a field, moved into the range from low to high, or to what an integer of torch holds. Raises
+    RoadtripError where there is none."""
     if type(value) not in (int, float) or not isfinite(value):
         raise RoadtripError(f"A field is empty or no number: fill in {what}.")
-    value = float(value)
-    value = value if low is None else max(low, value)
-    return value if high is None else min(high, value)
+    return min(max(float(value), -1e15 if low is None else low), 1e15 if high is None else high)
 
 
 def horizon_in_range(value: Any) -> int:

@@ -35,6 +35,14 @@ MEASURES = {  # of a study's rows
     "sharpness": "sharpness ratio",
     "gain16": "dB over the best baseline, 16 ahead",
 }
+BETTER = {
+    "R": "0 in a flip, about 1.3 in real film",
+    "N": "1 in noise; lower is better",
+    "S": "1 is real film's",
+    "B": "share of variance; 1 is two pictures and nothing else",
+    "sharpness": "1 is real film's; below is blurred",
+    "gain16": "higher is better",
+}
 MAX_POINTS = 400  # of a live curve: more can't be told apart, and all of them travel at every tick
 DOTTED: dict[str, Any] = {"mode": "lines+markers"}
 HEATMAP: dict[str, Any] = {"type": "heatmap", "showscale": False}
@@ -218,19 +226,19 @@ def seeds_of_arms(rows: list[Row], measure: str) -> dict[str, Any]:
             "marker": {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
         }
         data.append({"type": "scatter", "mode": "markers", "name": verdict} | dots)
-    shapes, notes = [], []
-    for name, spread, colour, side in (
-        ("real film, 5–95 %", rows[0]["real"]["bands"], GREY, "right"),
-        ("linear extrapolation, all starts", rows[0]["linear"], OTHER, "left"),
+    shapes = []
+    for name, spread, colour in (
+        ("real film, 5–95 %", rows[0]["real"]["bands"], GREY),
+        ("linear extrapolation, all starts", rows[0]["linear"], OTHER),
     ):
         low, high = spread.get(measure, (math.inf, math.inf))
         if low < 1.5 * max([*known, 0.5]):  # a band far above would press all dots to the floor
             across = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high, "layer": "below"}
             shapes.append(across | {"fillcolor": colour, "opacity": 0.22, "line": {"width": 1, "color": colour}})
-            note = {"xref": "paper", "x": float(side == "right"), "y": high, "text": name, "showarrow": False}
-            notes.append(note | {"xanchor": side, "yanchor": "bottom", "font": {"color": colour}})
+            key = {"type": "scatter", "mode": "markers", "name": name, "x": [None], "y": [None]}
+            data.append(key | {"marker": {"symbol": "square", "size": 12, "color": colour, "opacity": 0.5}})
     ticks = {"tickvals": list(range(len(arms))), "ticktext": arms, "tickangle": -40, "range": [-0.6, len(arms) - 0.4]}
-    layout = {"shapes": shapes, "annotations": notes, "hovermode": "closest", "margin": {"b": 80}}
+    layout = {"shapes": shapes, "hovermode": "closest", "margin": {"b": 80}}
     return _figure(data, "", MEASURES[measure], xaxis=ticks, **layout)
 
 
@@ -263,6 +271,7 @@ def whole_study(tables: dict[str, list[Row]], usual: tuple[str, ...] = ()) -> di
         "text": [[f"{g.count('oscillates')}/{len(g.seeds)}" if g else "" for g in line] for line in shown],
         "customdata": [[*zip(names, line)] for line in ended],
         "texttemplate": "%{text}",
+        "textfont": {"color": "#111"},
         "hovertemplate": "%{y}, %{x}: %{customdata[1]}<extra></extra>",
         "colorscale": [[0, "#DCDCDC"], [1, VERDICTS["oscillates"][0]]],
     }

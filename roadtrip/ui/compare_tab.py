@@ -45,6 +45,7 @@ from .player import (
 from .session import Session
 from .starts import film_for, offered_starts, provenance_note, real_frames, recipe_of, start_near, start_slider
 from .tab import (
+    FIRST,
     QUIET,
     VIEW,
     Event,
@@ -232,7 +233,7 @@ def build(session: gr.State) -> Tab:
     with gr.Row(elem_classes="rt-controls"):
         left = model_menu("First model", opening.left if opening else "v3-pair")
         right = model_menu("Second model", opening.right if opening else "v3-single", 1)
-        film, start = film_and_start(opening.start if opening else 0)
+        film, start = film_and_start(opening.start if opening else FIRST)
     with gr.Accordion("Numbers", open=False):
         numbers = gr.Markdown(elem_id="rt-numbers", elem_classes="rt-words")
         lossless = lossless_box()

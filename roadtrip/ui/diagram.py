@@ -11,7 +11,7 @@ from ..frames import flow_colours, heat, images
 from ..recipes import Recipe
 
 STEP, BOX, ROW = 78, 46, 78  # pixels: from frame to frame, a frame's side, where the frames' upper edge lies
-NETWORK, LOSS, DISC, MEMORY = "#009E73", "#D55E00", "#0072B2", "#CC79A7"
+NETWORK, DISC, MEMORY = "#009E73", "#0072B2", "#CC79A7"
 MAX_FRAMES = 4  # generated frames drawn; a deeper unroll goes on in the same way
 
 
@@ -24,7 +24,7 @@ def diagram(recipe: Recipe) -> str:
     if recipe.bottleneck == "lstm":
         parts += [_memory(i) for i in generated[:-1]]
     aim = "denoise" if recipe.sampler else "L1 to"
-    parts += [_text(_centre(i), ROW + BOX + 18, f"{aim} f{i + 1}", LOSS) for i in generated]
+    parts += [_text(_centre(i), ROW + BOX + 18, f"{aim} f{i + 1}") for i in generated]
     seen = disc_windows(recipe, shown) if recipe.gan_weight else []
     word = "D, in random order" if recipe.disc_shuffle else "D"
     parts += [_window(window, level, word) for level, window in enumerate(seen)]
@@ -126,14 +126,14 @@ def _network(place: int) -> str:
         left, top = _centre(place - back), ROW - 26 - 14 * back
         arc = f"M {left:g} {ROW - 3} C {left:g} {top}, {x - 10 * back:g} {top}, {x:g} {ROW - 42}"
         drawn += _path(arc, NETWORK, 'opacity=".7"')
-    drawn += f'<circle cx="{x:g}" cy="{ROW - 42}" r="13" fill="{NETWORK}"/>' + _text(x, ROW - 37, "G", "#fff")
+    drawn += f'<circle cx="{x:g}" cy="{ROW - 42}" r="13" fill="{NETWORK}"/>' + _text(x, ROW - 37, "G", "#111")
     return drawn + _path(f"M {x:g} {ROW - 29} V {ROW - 4} m -4 -6 l 4 6 l 4 -6", NETWORK, 'stroke-width="1.5"')
 
 
 def _memory(place: int) -> str:
     left, right = _centre(place), _centre(place + 1)
     line = f"M {left + 14:g} {ROW - 46} H {right - 15:g} m -5 -4 l 5 4 l -5 4"
-    return _path(line, MEMORY, 'stroke-width="2.5"') + _text((left + right) / 2, ROW - 54, "memory", MEMORY)
+    return _path(line, MEMORY, 'stroke-width="2.5"') + _text((left + right) / 2, ROW - 54, "memory")
 
 
 def _window(window: list[int], level: int, word: str) -> str:
@@ -141,4 +141,4 @@ def _window(window: list[int], level: int, word: str) -> str:
     y = ROW + BOX + 30 + 26 * level
     left, right = _centre(window[0]) - BOX / 2, _centre(window[-1]) + BOX / 2
     bracket = _path(f"M {left:g} {y} v 6 H {right:g} v -6", DISC, 'stroke-width="2"')
-    return bracket + _text((left + right) / 2, y + 21, word, DISC)
+    return bracket + _text((left + right) / 2, y + 21, word)

@@ -36,7 +36,9 @@ from .tab import (
     address_of,
     film_and_start,
     model_menu,
+    sentence_of,
     two_decimals,
+    ui_error,
     user_errors,
 )
 from .views import Clip, save
@@ -46,6 +48,7 @@ FIRST = 1250  # f1 of the drive that the tab opens with, on the rendered road's 
 FPS = 12  # frames a second that are shown of a model that samples, which does not flip; of others half as many, since a
 # flip is three flashes a second then, the most that WCAG allows
 CHUNK = 6  # frames that are sent at once
+MAX_TEMPERATURE = 1.5
 KEPT = 256  # newest frames that can be saved
 
 
@@ -95,7 +98,7 @@ def compared_with(film: Film, model: NextFrame) -> tuple[RealFilm | None, Road |
 
 @user_errors()
 def set_temperature(session: Session, temperature: float) -> None:
-    live, temperature = session.live, number(temperature, "the temperature")
+    live, temperature = session.live, number(temperature, "the temperature", 0, MAX_TEMPERATURE)
     if live and live.model.sampler:
         live.model.sampler = replace(live.model.sampler, temperature=live.own * temperature)
 
@@ -127,40 +130,57 @@ def in_words(live: LiveDrive) -> str:
     if live.real:
         o = oscillation(frames, live.real)
         said = f"the last {WINDOW}: {describe(o)}, sharpness {two_decimals(o.sharpness_ratio)}"
-    return said + (f", nn {newness(frames, live.road):.2f}" if live.road else "")
+    return said + (f", newness {newness(frames, live.road):.2f}" if live.road else "")
 
 
 def watch(
     session: Session, model_name: str, film_name: str, start: float, temperature: float, other: bool = False
 ) -> Iterator[Any]:
     """Goes on with the drive that was paused, if the page still asks for it, else begins one. other: with another seed."""
-    with user_errors():
-        live = session.live
-        seed = (live.seed if live else 0) + other
-        if other or live is None or live.asked != (model_name, film_name, int(number(start, "a start frame"))):
-            yield {"key": "begins", "said": f"{session.title(model_name)}: generating the first frames …"}
-            live = on_compute_thread(begin, session, model_name, film_name, start, seed)
-            session.live = live
-        set_temperature(session, temperature)
-        began, first = time.monotonic(), live.count
-        for value in interleave(session, chunks(live)):
-            yield value or gr.skip()
-            shown = time.monotonic() - began
-            if shown > MAX_DRIVE_SECONDS:
+    ongoing = session.driving
+    try:
+        with ongoing.begin():
+            if not 0 <= number(temperature, "the temperature") <= MAX_TEMPERATURE:
+                raise RoadtripError(f"Choose a temperature from 0 to {MAX_TEMPERATURE:g}.")
+            if ongoing.stops:  # the page was left before its turn came
+                yield gr.skip()
                 return
-            # no faster than it is watched: half a second ahead
-            time.sleep(max(0.0, (live.count - first - CHUNK) / live.fps - 0.5 - shown))
+            live = session.live
+            seed = (live.seed if live else 0) + other
+            if other or live is None or live.asked != (model_name, film_name, int(number(start, "a start frame"))):
+                yield {"key": "begins", "said": f"{session.title(model_name)}: generating the first frames …"}
+                live = on_compute_thread(begin, session, model_name, film_name, start, seed)
+                session.live = live
+            set_temperature(session, temperature)
+            began, first = time.monotonic(), live.count
+            for value in interleave(session, chunks(live)):
+                yield gr.skip() if ongoing.stops else value or gr.skip()
+                shown = time.monotonic() - began
+                if ongoing.stops or shown > MAX_DRIVE_SECONDS:
+                    return
+                # no faster than it is watched: half a second ahead
+                time.sleep(max(0.0, (live.count - first - CHUNK) / live.fps - 0.5 - shown))
+    except Exception as error:
+        sentence = sentence_of(error)
+        yield {"key": "failed", "said": sentence}
+        raise ui_error(sentence, visible=False) from None
 
 
 def watch_another(session: Session, model_name: str, film_name: str, start: float, temperature: float) -> Iterator[Any]:
     yield from watch(session, model_name, film_name, start, temperature, other=True)
 
 
+def restart(session: Session) -> None:
+    """The drive before ends first: two would paint in turns."""
+    session.driving.stop()
+    session.driving.ask()
+
+
 @user_errors()
 def save_clip(session: Session, kind: str) -> str:
     live = session.live
     if not live or not live.recent:
-        raise RoadtripError("Drive on first; then what was shown can be saved.")
+        raise RoadtripError("Generate some frames first; then they can be saved.")
     title = session.title(live.asked[0])
     return save(Clip({title: torch.stack([*live.recent])}, {title: live.said}, 0), session, "drive", kind, live.fps)
 
@@ -168,7 +188,7 @@ def save_clip(session: Session, kind: str) -> str:
 def build(session: gr.State) -> Tab:
     show = live_player("rt-live")
     with gr.Row(elem_classes="rt-actions"):
-        go = gr.Button("Drive on", variant="primary", elem_id="rt-live-go", min_width=110)
+        go = gr.Button("Generate", variant="primary", elem_id="rt-live-go", min_width=110)
         pause = gr.Button("Pause", elem_id="rt-live-pause", min_width=80)
         another = gr.Button("Another drive", elem_id="rt-live-another", min_width=120)
         kind, saving = clip_buttons(FPS, FPS // 2)
@@ -176,22 +196,22 @@ def build(session: gr.State) -> Tab:
     with gr.Row(elem_classes="rt-controls"):
         model = model_menu("Model", "v4")
         film, start = film_and_start(FIRST)
-        heat = gr.Slider(
-            0, 1.5, 1, step=0.05, label="Temperature", info="Of what v4 draws; lower is calmer.", min_width=200
-        )
+        info = "Scale of v4's noise; lower is calmer."
+        heat = gr.Slider(0, MAX_TEMPERATURE, 1, step=0.05, label="Temperature", info=info, min_width=200)
     note(
-        "What you see: the rollout alone, from two real frames, for as long as you watch. Sharpness is over real film's; "
-        "nn is the distance to the nearest training still over that of held-out film: 0 is playback, 1 as new as real film."
+        "What you see: the rollout alone, from two real frames, for as long as you watch. Motion and sharpness are "
+        "relative to real film, 1 is best; newness is the distance to the nearest training still, relative to that of "
+        "held-out film: 0 is playback, 1 as new as real film."
     )
     asked = [session, model, film, start, heat]
     how: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": DRIVES, "show_progress": "hidden"}
-    going: Any = go.click(watch, asked, show, api_name="drive_on", **how)
-    # the drive before ends first: two would paint in turns
-    ended = another.click(None, cancels=[going], **QUIET)
-    changed = ended.then(watch_another, asked, show, api_visibility="private", **how)
-    switched = gr.on([model.input, film.input, start.release], None, cancels=[going, changed], **QUIET)
-    again = switched.then(watch, asked, show, api_visibility="private", **how)
-    gr.on([pause.click], None, cancels=[going, changed, again], **QUIET)
+    at_once: Event = QUIET | {"inputs": session, "queue": False}
+    go.click(lambda session: session.driving.ask(), **at_once).then(watch, asked, show, api_name="drive_on", **how)
+    # the drive before may not have ended for the page when the next one is asked for
+    how |= {"api_visibility": "private", "trigger_mode": "multiple"}
+    another.click(restart, **at_once).then(watch_another, asked, show, **how)
+    gr.on([model.input, film.input, start.release], restart, **at_once).then(watch, asked, show, **how)
+    pause.click(lambda session: session.driving.stop(), **at_once)
     heat.release(set_temperature, [session, heat], None, **QUIET | VIEW)
     download(saving, "rt-live-file", save_clip, [session, kind], "save_drive", **VIEW)
     asked_range: Event = QUIET | VIEW | {"fn": start_range, "inputs": [session, model, film, start], "outputs": start}

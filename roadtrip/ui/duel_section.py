@@ -14,6 +14,7 @@ from .charts import duel_curves
 from .player import chart, chart_value, note, player, player_value
 from .session import Session, Training
 from .starts import real_frames
+from .tab import Limits, range_note
 from .training import KEPT, learn, live, new_training, on_start, on_stop
 
 
@@ -50,17 +51,14 @@ def build(session: gr.State, film: gr.Dropdown) -> list[Any]:
     """The events after which there are new models."""
     note(
         "Both versions are trained in turns on the film chosen above, from the same first weights and on the same clips. "
-        "A minute shows where they part, not where they end."
+        "60 s shows a trend; 5 min is better."
     )
     with gr.Row():
-        one = gr.Dropdown(
-            list(RECIPES), value="v3-pair", label="Model A", info="Trained first in each turn.", min_width=140
-        )
-        other = gr.Dropdown(list(RECIPES), value="v3-single", label="Model B", info="Trained second.", min_width=140)
-        steps = gr.Number(
-            150, label="Steps", info="Of each of the two.", precision=0, minimum=1, maximum=MAX_STEPS, min_width=110
-        )
-        seed = gr.Number(0, label="Seed", info="Of both.", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
+        one = gr.Dropdown(list(RECIPES), value="v3-pair", label="Model A", min_width=140)
+        other = gr.Dropdown(list(RECIPES), value="v3-single", label="Model B", min_width=140)
+        steps = gr.Number(150, label="Steps of each", min_width=110)
+        seed = gr.Number(0, label="Seed of both", min_width=110)
+    range_note(Limits(steps, 1, MAX_STEPS), Limits(seed, 0, MAX_SEED))
     with gr.Row():
         start = gr.Button("Train both", variant="primary", elem_id="rt-duel-start")
         stop = gr.Button("Stop", elem_id="rt-duel-stop")
@@ -71,5 +69,5 @@ def build(session: gr.State, film: gr.Dropdown) -> list[Any]:
         "What you see: rollouts of both from the same two held-out frames, remade as they learn, beside the real road; "
         "below, each one's L1 distance, summed over the two unrolled frames, and what its discriminator loses."
     )
-    training = on_start(start, status, run, [session, film, one, other, steps, seed], [losses, show], "duel")
-    return [training, on_stop(stop, session, status, [training])]
+    training = on_start(start, session, status, run, [film, one, other, steps, seed], [losses, show], "duel")
+    return [training, on_stop(stop, session, status)]

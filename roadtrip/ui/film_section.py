@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -32,11 +33,11 @@ def update_view(session: Session, name: str, gap: str) -> tuple[str, str, Any]:
         film = session.film(name, gap)
     except RoadtripError as error:
         return escape_markdown(str(error)), "", gr.skip()
-    about, starts = escape_markdown(film.describe().sentence()), film.starts(3, "train", HELD_OUT)
+    about, starts = escape_markdown(replace(film, name=name).describe().sentence()), film.starts(3, "train", HELD_OUT)
     held_out = film.starts(1, "held_out", HELD_OUT)
     frames = film.frames[held_out[:: film.gap][:MAX_SHOWN]]
     headline = f"{name}: real frames from the stretch that training never sees."
-    shown = player_value({"real film": frames}, f"film {name} {film.gap}", headline=headline, autoplay=True)
+    shown = player_value({"real film": frames}, f"film {name} {film.gap}", headline=headline, autoplay=True, real=True)
     if not len(starts):
         return f"{about} No three frames in a row are that far apart.", "", shown
     three = film.clips(starts[len(starts) // 2].view(1), 3)[0]

@@ -28,9 +28,9 @@ CSS = (Path(__file__).parent / "style.css").read_text()
 HEAD = f"<script>{(Path(__file__).parent / 'share.js').read_text()}</script>"
 POST = "https://matpalm.com/blog/"
 HELLO = f"""<header class="rt-hello"><h1>Roadtrip</h1><p>Can a network that sees two frames of a road trip drive on by
-itself, and why does it start to flip? Watch it, measure it, train it on film of your own; after <a
-href="{POST}" target="_blank" rel="noopener">Mat Kelcey's
-post</a>.</p><details><summary>More</summary><p>A month in an RV through California, Utah, Nevada and
+itself, and why does it start to flip? <span class="rt-wide">Watch it, measure it, train it on film of your
+own.</span> After <a href="{POST}" target="_blank" rel="noopener">Mat Kelcey's post</a>.</p><details><summary>More</summary>
+<p>A month in an RV through California, Utah, Nevada and
 Colorado left him with 16,000 time-lapse stills. In 2019 he trained a small network to predict the third
 frame from two, fed it its own predictions, and watched it drive. It blurred (v1, v2); then, with a
 discriminator that sees pairs of frames (v3), it alternated between two pictures, and with one that sees
@@ -62,7 +62,16 @@ def theme() -> gr.themes.Base:
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
         input_placeholder_color="*neutral_500",
-        input_placeholder_color_dark="*neutral_400",
+        input_placeholder_color_dark="*neutral_300",
+        # a field and a box to tick are seen on white, too
+        input_border_width="1px",
+        input_border_color="*neutral_500",
+        input_border_color_dark="*neutral_500",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        button_border_width="1px",
+        button_secondary_border_color="*neutral_500",
+        button_secondary_border_color_dark="*neutral_500",
         button_primary_text_color=dark,
         button_primary_text_color_dark=dark,
         checkbox_label_text_color_selected=dark,

@@ -86,7 +86,7 @@ function draw() {
       context.putImageData(modes(view)[layout], 0, 0);
       return;
     }
-    caption.textContent = frame < view.frames ? view.label : `${view.label}: no more frames, shown again`;
+    caption.textContent = frame < view.frames ? view.label : `${view.label}: no more real frames, shown again`;
     paint(context, view, frame);
     if (wipe && i === wipe[0]) {
       const other = film.views[wipe[1]], x = Math.round(edge * view.width);
@@ -148,7 +148,7 @@ function clear(text) {
   warning.hidden = true;
 }
 // The film dims as soon as another one is asked for, and says so.
-root.addEventListener('rt-busy', event => { if (film) stop(); say(event.detail || 'Getting ready …'); });
+root.addEventListener('rt-busy', event => { if (film) stop(); say(event.detail ?? 'Getting ready …'); });
 
 function figure_of(view) {
   const figure = document.createElement('figure'), canvas = document.createElement('canvas');
@@ -188,7 +188,7 @@ async function show(value) {
   film.views.forEach((a, i) => film.views.forEach((b, j) => { if (i < j) choices.push([`wipe ${i} ${j}`, `wipe: ${a.label} | ${b.label}`]); }));
   if (film.frames >= 8) choices.push(...Object.entries(WORDS));
   layouts.replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
-  layouts.value = many === film.views.length && choices.some(([value]) => value === layout) ? layout : 'frames';
+  layouts.value = choices.some(([value]) => value === layout) ? layout : 'frames';
   if (many !== film.views.length) solo = -1;
   const asked = window.rtAsked ? window.rtAsked(holder) : {};
   if ([...speeds.options].some(o => o.value === asked.speed)) speeds.value = asked.speed;

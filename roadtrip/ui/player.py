@@ -157,6 +157,7 @@ def player_value(
     begin: int = 0,
     asked: dict[str, Any] | None = None,
     start: int | None = None,
+    real: bool = False,
 ) -> dict[str, Any]:
     """Frames g3 g4 … for the player, as one sprite sheet a view.
 
@@ -168,6 +169,7 @@ def player_value(
         begin: the frame that the film opens at and returns to.
         asked: what of the address this is the answer to; the player passes over an answer that came too late.
         start: what else of the address was found with it.
+        real: these are f1 f2 …, none of them generated.
     """
     frames = max(len(v) for v in views.values())
     return {
@@ -186,7 +188,7 @@ def player_value(
         "frames": frames,
         "columns": COLUMNS,
         "fps": FPS,
-        "labels": [f"g{i + 3}" for i in range(frames)],
+        "labels": [f"f{i + 1}" if real else f"g{i + 3}" for i in range(frames)],
         "key": key,
         "autoplay": autoplay,
         "headline": headline,

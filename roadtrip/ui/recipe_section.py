@@ -11,9 +11,10 @@ import gradio as gr
 
 from ..errors import RoadtripError
 from ..recipes import RECIPES, Recipe, find_recipe, parse_values
+from .budget import number
 from .diagram import diagram
 from .player import note
-from .tab import QUIET, Event, escape_markdown, user_errors
+from .tab import QUIET, Event, Limits, escape_markdown, range_note, user_errors
 
 STORY = {
     "v1": "predicts one frame (learns fast, blurs)",
@@ -78,15 +79,15 @@ def read(name: str, changes: str) -> list[Any]:
 
 
 def change(field: str, name: str, changes: str, value: Any) -> list[Any]:
-    """[changes, sketch, note] after one field was set."""
+    """[changes, sketch, note, what is wrong with it] after one field was set."""
     try:
-        if value is None:
-            raise RoadtripError(f"{field.replace('_', ' ')} is empty.")
-        values = parse_values(changes.split()) | {field: type(getattr(RECIPES[name], field))(value)}
+        kind = type(getattr(RECIPES[name], field))
+        value = number(value, field.replace("_", " ")) if kind in (int, float) else value
+        values = parse_values(changes.split()) | {field: kind(value)}
         recipe = recipe_of_choice(name, " ".join(_written(values)))
     except RoadtripError as error:
-        return [gr.skip(), gr.skip(), f"**{escape_markdown(str(error))}** It stays as it was."]
-    return [" ".join(_written(_changed(name, values))), *_filled(recipe)[:2]]
+        return [*(gr.skip(),) * 3, f"**{escape_markdown(str(error))}** It stays as it was."]
+    return [" ".join(_written(_changed(name, values))), *_filled(recipe)[:2], ""]
 
 
 def _changed(name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -115,29 +116,17 @@ def build(max_seconds: int, max_seed: int) -> Section:
         recipes,
         value="v1",
         label="Recipe",
-        info="Each is one before it with one thing more.",
+        info="Each adds one thing to an earlier one.",
         elem_id="rt-recipe",
         filterable=False,
         min_width=260,
     )
-    # what is out of range is said beside the field, not by gradio in a corner of the page
     seconds = gr.Number(
         60, label="Seconds", info="60 s shows a trend; 5 min is better.", elem_id="rt-seconds", min_width=150
     )
     seed = gr.Number(0, label="Seed", info="The same seed, the same run.", elem_id="rt-seed", min_width=150)
-    wrong = gr.Markdown(elem_id="rt-wrong", elem_classes="rt-wrong")
-    check: Event = QUIET | {"fn": partial(out_of_range, max_seconds, max_seed), "inputs": [seconds, seed]}
-    gr.on([seconds.change, seed.change], **check, outputs=wrong, queue=False, trigger_mode="always_last")
+    range_note(Limits(seconds, 1, max_seconds, whole=False), Limits(seed, 0, max_seed))
     return Section(name, seconds, seed)
-
-
-def out_of_range(max_seconds: int, max_seed: int, seconds: float | None, seed: float | None) -> str:
-    """One sentence on what can't be trained with, or nothing."""
-    if seconds is None or not 0 < seconds <= max_seconds:
-        return f"**Seconds: choose from 1 to {max_seconds:,}.**"
-    if seed is None or not (0 <= seed <= max_seed and seed == int(seed)):
-        return f"**Seed: choose a whole number from 0 to {max_seed:,}.**"
-    return ""
 
 
 def details(section: Section) -> tuple[gr.Textbox, Event]:
@@ -151,32 +140,34 @@ def details(section: Section) -> tuple[gr.Textbox, Event]:
     with gr.Row():
         buttons = [gr.Button(p.label, size="sm", min_width=90) for p in PRESETS]
     changes = gr.Textbox(
-        label="Overrides",
+        label="Overrides, e.g. unroll=3 l1_weight=10",
         placeholder="none",
-        info="What differs from the recipe, e.g. unroll=3 l1_weight=10; write it here or set the fields below.",
+        info="What differs from the recipe; write it here or set the fields below.",
         elem_id="rt-changes",
     )
     about = gr.Markdown(elem_classes="rt-note")
-    parts = _fields(RECIPES["v1"])
+    parts, notes = _fields(RECIPES["v1"])
     filled = [changes, sketch, about, *parts]
     name.input(choose, name, filled, **QUIET)
     fill: Event = QUIET | {"fn": read, "inputs": [name, changes], "outputs": filled[1:]}
     changes.input(**fill, trigger_mode="always_last")
     for button, preset in zip(buttons, PRESETS):
         button.click(partial(fill_in, preset), None, [name, seconds, *filled], **QUIET)
-    for f, part in zip(FIELDS, parts):
-        part.input(partial(change, f.name), [name, changes, part], [changes, sketch, about], **QUIET)
+    for f, part, wrong in zip(FIELDS, parts, notes):
+        part.input(partial(change, f.name), [name, changes, part], [changes, sketch, about, wrong], **QUIET)
     return changes, fill
 
 
-def _fields(recipe: Recipe) -> list[Any]:
-    """A component for each of FIELDS, under the headings of their groups."""
+def _fields(recipe: Recipe) -> tuple[list[Any], list[Any]]:
+    """(a component for each of FIELDS, under the headings of their groups; what is wrong in its group)."""
     parts: list[Any] = []
+    notes: list[Any] = []
     row: Any = None
     for f in FIELDS:
         if f.name in GROUPS:
             gr.Markdown(f"**{GROUPS[f.name]}**")
-            row = gr.Row()
+            row, wrong = gr.Row(), gr.Markdown(elem_classes="rt-wrong")
+        notes.append(wrong)
         how: dict[str, Any] = {"label": f.name.replace("_", " "), "info": f.metadata["help"]}
         how |= {"value": getattr(recipe, f.name), "min_width": 200}
         with row:
@@ -186,4 +177,4 @@ def _fields(recipe: Recipe) -> list[Any]:
                 parts.append(gr.Checkbox(**how))
             else:  # the range is checked by the Recipe, which says it in a sentence
                 parts.append(gr.Number(**how, **({"precision": 0} if f.type is int else {"step": 0.1})))
-    return parts
+    return parts, notes

@@ -64,7 +64,6 @@ from .tab import (
     escape_markdown,
     film_and_start,
     model_menu,
-    slider,
     two_decimals,
     user_errors,
     whole_number,
@@ -203,9 +202,17 @@ def build(session: gr.State) -> Tab:
     with gr.Row(elem_classes="rt-controls"):
         model = model_menu("Model", "v2")
         film, start = film_and_start()
-        horizon = slider(1, MAX_HORIZON, HORIZON, step=1, label="Horizon", info="Frames to generate.", min_width=200)
+        horizon = gr.Slider(
+            1,
+            MAX_HORIZON,
+            HORIZON,
+            step=1,
+            label="Horizon",
+            info="Frames to generate; out of range, the nearest.",
+            min_width=200,
+        )
     starts = strip("rt-starts", "Start frames")
-    note("Where on the held-out film the rollout starts: a click picks f1.")
+    note("Where on the held-out film the rollout starts: a click picks its first input frame.")
     with gr.Accordion("Numbers", open=False):
         words = gr.Markdown(elem_id="rt-words", elem_classes="rt-words")
         errors = chart("rt-errors")

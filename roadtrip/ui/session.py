@@ -9,8 +9,11 @@ import secrets
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -92,6 +95,38 @@ class Parked(NamedTuple):
 
 
 @dataclass
+class Ongoing:
+    """What goes on until it is stopped, or its page is left. By a flag: gradio's own `cancels` ends the stream of a page's
+    answers, and with it whatever else that page waits for."""
+
+    waits: bool = False  # was asked for, and has not begun
+    runs: bool = False
+    stops: bool = False
+
+    def ask(self) -> None:
+        self.waits, self.stops = True, self.stops and self.runs
+
+    @contextmanager
+    def begin(self) -> Iterator[None]:
+        """Ends the one before first."""
+        self.waits = False
+        if self.runs:
+            self.stop()
+        self.runs = True
+        try:
+            yield
+        finally:
+            self.runs = self.stops = False
+
+    def stop(self) -> None:
+        """Returns when it has ended."""
+        self.stops = self.waits or self.runs
+        patience = monotonic() + 10
+        while self.runs and monotonic() < patience:
+            sleep(0.05)
+
+
+@dataclass
 class Session:
     """One visitor's films and models, by what the menus call them; never shared with another visitor."""
 
@@ -100,7 +135,8 @@ class Session:
     newest: str | None = None  # what the model is called that was trained here last
     trained: NextFrame | None = None  # that model itself: an uploaded one is never it, whatever its name
     runs: int = 0  # trainings started, so that each run's name is its own
-    training: bool = False
+    training: Ongoing = field(default_factory=Ongoing)
+    driving: Ongoing = field(default_factory=Ongoing)
     learned: bool = False  # whether the latest training has kept a model yet
     unfinished: Training | None = None  # the latest, which Resume continues
     offered: dict[str, int] = field(default_factory=dict)  # by tab, the run whose model it has shown
@@ -208,7 +244,7 @@ class Session:
         """Moves films, models and what Resume needs to disk, until `unpark`; they stay where there is no room."""
         last = self.unfinished
         latest, folder = last.latest if last else None, self.download_dir() / "parked"
-        if self._parked or self.training or not (self.films or self.models):
+        if self._parked or self.training.runs or not (self.films or self.models):
             return
         paths: dict[int, Path] = {}
 

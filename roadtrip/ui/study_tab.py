@@ -12,7 +12,7 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..study import SIZE, STEPS, Row, is_model_of, read_results
 from ..study.analysis import SELECTION_SEEDS, Group, groups, is_published, measure_value, median_seed
-from .charts import MEASURES, onsets, seeds_of_arms, training_curves, whole_study
+from .charts import BETTER, MEASURES, onsets, seeds_of_arms, training_curves, whole_study
 from .library import checkpoints, shipped, shipped_names, shipped_titles
 from .player import carried, chart, chart_value, note, noted_charts
 from .starts import recipe_of
@@ -68,7 +68,7 @@ def in_words(found: list[Group]) -> str:
     flips = sorted((g for g in found if g.count("oscillates")), key=lambda g: -g.share("oscillates"))
     runs, frozen = sum(len(g.seeds) for g in found), sum(g.count("frozen") for g in found)
     each = ", ".join(f"{escape_markdown(g.arm)} {g.count('oscillates')} of {len(g.seeds)}" for g in flips)
-    said = f"Seeds that oscillate: {each}." if flips else "**No seed of any arm oscillates** in this table."
+    said = f"Seeds that oscillate: {each}." if flips else "**No seed of any variant oscillates** in this table."
     return f"{said} {runs} runs in all, {frozen} of them frozen, for which R is undefined or says little."
 
 
@@ -84,10 +84,10 @@ def pick(table: str, event: gr.EventData) -> tuple[Any, ...]:
         said = f"**{escape_markdown(row['arm'])}, seed {row['seed']}: {row['verdict']}** ({numbers}). "
         name = next((n for n in shipped_names() if is_model_of(shipped(n), row)), None)
         if name:
-            said += f"Its weights are shipped: **[watch it in Scrub](?tab=scrub&model={name})**."
+            said += f"It is among the pretrained models: **[watch it in Scrub](?tab=scrub&model={name})**."
         else:
             minutes = row["seconds"] / 60
-            said += f"Its weights are not shipped; this makes them again in about {minutes:.0f} minutes of one core:"
+            said += f"It is no pretrained model; this trains it again in about {minutes:.0f} minutes of one core:"
             said += f"\n\n```\n{row['command']}\n```"
         arm = [r for r in rows if r["arm"] == row["arm"]]
         return said, chart_value(onsets(arm)), chart_value(training_curves(arm))
@@ -105,12 +105,12 @@ def study_note(names: Iterable[str]) -> str:
         others = [r for r in rows if r["arm"] == row["arm"]]
         alike = groups(others)[0].count(row["verdict"])
         ruled = [r for r in others if r["seed"] < SELECTION_SEEDS]
-        why = f"ends as “{escape_markdown(row['verdict'])}”"
         median = row in ruled and median_seed(ruled) == row
-        why = f"as the median by R of seeds 0 to {SELECTION_SEEDS - 1}; it {why}" if median else f"because it {why}"
+        why = f"as the median by R of seeds 0 to {SELECTION_SEEDS - 1}" if median else "for its verdict"
         facts = [row["arm"], f"seed {row['seed']}", f"{row['steps']} steps", *filter(None, [row["setting"]])]
         title, run = (escape_markdown(text) for text in (shipped_titles()[name], ", ".join(facts)))
-        said.append(f"*{title}* is a run of the study ({run}), shipped {why} ({alike} of {len(others)} seeds do).")
+        verdict = f"{escape_markdown(row['verdict'])} (same for {alike} of {len(others)} seeds)"
+        said.append(f"*{title}* is a run of the study ({run}), chosen {why}; verdict: {verdict}.")
     return " ".join(said)
 
 
@@ -120,9 +120,9 @@ def build(session: gr.State) -> Tab:
         gr.Markdown("There are no results beside the checkpoints here; `python -m roadtrip study` makes some.")
         return Tab([], [], [])
     gr.Markdown(
-        "**One rollout proves nothing.** Here is every variant of the study on every film, and how many of its seeds end "
-        "in a rollout that flips: *3/5* is three of five. Discriminators see pairs in *pair…* and *cure-…*, single frames "
-        "in *single…*; *v1*, *v2* and *lstm* have none. A click on a cell shows its column's seeds.",
+        "**One rollout proves nothing.** Rows: variants. Columns: film and settings. *3/5*: the rollouts of three of five "
+        "seeds flip. Discriminators see pairs in *pair…* and *cure-…*, single frames in *single…*; *v1*, *v2* and *lstm* "
+        "have none. A click on a cell shows its column's seeds.",
         elem_classes="rt-note",
     )
     cells = chart("rt-whole")
@@ -130,7 +130,10 @@ def build(session: gr.State) -> Tab:
         how: dict[str, Any] = {"label": "Dataset and settings", "filterable": False, "min_width": 320}
         table = gr.Dropdown(names, value=names[0], **how)
         measure = gr.Dropdown(
-            [(label, key) for key, label in MEASURES.items()], value="R", label="Y axis", min_width=220
+            [(f"{label} ({BETTER[key]})", key) for key, label in MEASURES.items()],
+            value="R",
+            label="Y axis",
+            min_width=220,
         )
     dots = chart("rt-seeds")
     words = gr.Markdown(elem_classes="rt-note")

@@ -19,6 +19,7 @@ from .session import Session
 
 Event = dict[str, Any]  # what gradio listens with: fn, inputs, outputs, and how it is queued
 QUIET: Event = {"api_visibility": "private", "show_progress": "hidden"}
+FIRST = 1200  # the rendered road's first held-out frame
 # beside a training; most of them only wait for their turn
 VIEW: Event = {"concurrency_id": "view", "concurrency_limit": VIEWS, "show_progress": "hidden"}
 
@@ -57,19 +58,41 @@ def model_menu(label: str, wanted: str, place: int = 0) -> gr.Dropdown:
     return gr.Dropdown(choices, value=opening_model(wanted, place), label=label, filterable=False, min_width=220)
 
 
-def slider(*ends: float, **how: Any) -> gr.Slider:
-    """A slider whose number may be typed out of its range: our own code takes the nearest there is, where gradio would say
-    so in a corner of the page and leave the film waiting."""
-    made = gr.Slider(*ends, **how)
-    made.preprocess = lambda payload: payload  # type: ignore[method-assign]
-    return made
+# A number may be typed out of its slider's range: our own code says what it takes instead, where gradio would say so in a
+# corner of the page and leave the film waiting. Of the class, as gradio makes a slider anew whenever its range changes.
+gr.Slider.preprocess = lambda self, payload: payload  # type: ignore[method-assign]
 
 
-def film_and_start(first: int = 0) -> tuple[gr.Dropdown, gr.Slider]:
-    """The menu of films, and a slider over starts, which `start_range` fits to a film."""
+class Limits(NamedTuple):
+    """What a number field takes."""
+
+    field: Any
+    low: float
+    high: float
+    whole: bool = True
+
+
+def range_note(*limits: Limits) -> None:
+    """One sentence below number fields, while there is anything in one of them that it can't take."""
+    wrong = gr.Markdown(elem_classes="rt-wrong")
+
+    def check(*values: float | None) -> str:
+        for (field, low, high, whole), value in zip(limits, values):
+            if value is None or not low <= value <= high or (whole and value != int(value)):
+                return f"**{field.label}: choose a {'whole ' * whole}number from {low:,g} to {high:,}.**"
+        return ""
+
+    fields = [limit.field for limit in limits]
+    how: Event = QUIET | {"queue": False, "trigger_mode": "always_last"}
+    gr.on([field.change for field in fields], check, fields, wrong, **how)
+
+
+def film_and_start(first: int = FIRST) -> tuple[gr.Dropdown, gr.Slider]:
+    """The menu of films, and a slider over starts, which `start_slider` fits to a film."""
     film = gr.Dropdown(Session().film_choices(), value=ROAD, label="Film", filterable=False, min_width=160)
-    how: dict[str, Any] = {"label": "First input frame", "info": "Held out from these models.", "min_width": 200}
-    return film, slider(0, 10**6, first, step=1, **how)
+    info = "Held out from the models; out of range, the nearest."
+    how: dict[str, Any] = {"label": "First input frame", "info": info, "min_width": 240}
+    return film, gr.Slider(0, 10**6, first, step=1, **how)
 
 
 def address_of(models: dict[str, gr.Dropdown], film: gr.Dropdown, start: gr.Slider) -> list[Field]:
@@ -105,9 +128,10 @@ def sentence_of(error: Exception) -> str:
     return OUR_FAULT
 
 
-def ui_error(sentence: str) -> gr.Error:
-    """A sentence as a gr.Error, which is shown as HTML; the sentence may hold the name of an uploaded file."""
-    return gr.Error(html.escape(sentence, quote=False), print_exception=False)
+def ui_error(sentence: str, visible: bool = True) -> gr.Error:
+    """A sentence as a gr.Error, which is shown as HTML; the sentence may hold the name of an uploaded file. visible: False
+    where the page says it already."""
+    return gr.Error(html.escape(sentence, quote=False), visible=visible, print_exception=False)
 
 
 def escape_markdown(text: str) -> str:

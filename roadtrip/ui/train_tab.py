@@ -202,15 +202,15 @@ def build(session: gr.State) -> Tab:
     with gr.Accordion("The recipe: what feeds what, presets, every field", open=False):
         changes, fill = recipe_section.details(recipe)
     others = [losses, errors, words, show, inside]
-    asked = [session, film, gap, recipe.name, changes, recipe.seconds, recipe.seed]
-    training = on_start(start, status, run, asked, others, "train")
-    resuming = on_start(again, status, resume, [session, recipe.seconds], others, "resume")
-    slowed = on_start(slow, status, slowly, [session], others, "slow")
+    asked = [film, gap, recipe.name, changes, recipe.seconds, recipe.seed]
+    training = on_start(start, session, status, run, asked, others, "train")
+    resuming = on_start(again, session, status, resume, [recipe.seconds], others, "resume")
+    slowed = on_start(slow, session, status, slowly, [], others, "slow")
     running = [training, resuming, slowed]
     for button, only, name in ((one, None, "step"), (one_g, "generator", "step_g"), (one_d, "discriminator", "step_d")):
-        running.append(on_start(button, status, partial(stepped, only), [session], others, name))
-    stopping = on_stop(stop, session, status, running)
-    clearing = on_stop(clear, session, status, running).then(reset, session, [status, *others], queue=False, **QUIET)
+        running.append(on_start(button, session, status, partial(stepped, only), [], others, name))
+    stopping = on_stop(stop, session, status)
+    clearing = on_stop(clear, session, status).then(reset, session, [status, *others], queue=False, **QUIET)
     clearing.then(**draw)
     download(zipped, "rt-zip", package, [session], "checkpoint")
     return Tab(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 import gradio as gr
@@ -25,10 +25,10 @@ from . import budget
 from .compute import ZERO_GPU, gpu, interleave
 from .library import ROAD
 from .session import Session, Snapshot, Training
-from .tab import QUIET, escape_markdown, user_errors
+from .tab import QUIET, escape_markdown, sentence_of, ui_error
 
 READY = "Getting ready …"
-WAITING = f"Waiting: {budget.TRAININGS} trainings are running on this server, and there are no more at a time."
+WAITING = f"Waiting: this server runs {budget.TRAININGS} trainings at a time."
 KEPT = "in the menus of the other tabs"
 training_now: set[object] = set()  # trainings on this server
 
@@ -149,58 +149,62 @@ def by_hand(
 
 def live(views: Callable[..., Generator[tuple[Any, ...]]], others: int) -> Callable[..., Iterator[tuple[Any, ...]]]:
     """Decorator of what yields (status, *others) as a training goes on: it says first that it gets ready, and computes
-    in turns with other visitors. A user's error stays on the page as the status."""
+    in turns with other visitors, until it is stopped. An error is the status, and nothing else on the page."""
 
     @wraps(views)
     def watched(session: Session, *asked: Any) -> Iterator[tuple[Any, ...]]:
-        unchanged, me = (gr.skip(),) * others, object()
-        with user_errors():
-            if session.training:
+        unchanged, me, ongoing = (gr.skip(),) * others, object(), session.training
+        try:
+            if ongoing.runs and not ongoing.stops:
                 raise RoadtripError("Another training of yours is running; stop it first, or wait for its end.")
-            training_now.add(me)
-            session.training, session.learned = True, False
-            try:
-                yield READY, *unchanged
+            with ongoing.begin():
+                training_now.add(me)
+                session.learned = False
+                yield gr.skip() if ongoing.stops else READY, *unchanged
+                if ongoing.stops:  # before its turn in the queue came
+                    return
                 for shown in interleave(session, views(session, *asked), training=True):
                     yield shown or (gr.skip(), *unchanged)
-            except RoadtripError as error:
-                yield escape_markdown(str(error)), *unchanged
-                raise
-            finally:
-                training_now.discard(me)
-                session.training = False
+                    if ongoing.stops:  # nothing is left for the page to show after what Stop says
+                        yield gr.skip(), *unchanged
+                        break
+        except Exception as error:
+            sentence = sentence_of(error)
+            yield escape_markdown(sentence), *unchanged
+            raise ui_error(sentence, visible=False) from None
+        finally:
+            training_now.discard(me)
 
     return watched
 
 
-def queue_status() -> str:
+def queue_status(session: Session) -> str:
     """What the page says from the click until the training starts."""
+    session.training.ask()
     return WAITING if len(training_now) >= budget.TRAININGS else READY
 
 
-def stop_status(session: Session, status: str) -> str:
-    """What the page says after Stop, from what it said before."""
-    patience = monotonic() + 10
-    while session.training and monotonic() < patience:  # the step that is running is finished, and counts
-        sleep(0.05)
+def stop(session: Session, status: str) -> str:
+    """Stops what is training, or waits to; what the page says then, from what it said before."""
+    session.training.stop()  # the step that is running is finished, and counts
     if session.newest and (" s left" in status or (status == READY and session.learned)):
         return f"Stopped; what it learned was kept: **{escape_markdown(session.newest)}**, {KEPT}."
     return "Stopped before the first step; nothing was learned." if status in (READY, WAITING) else status
 
 
-def on_start(button: gr.Button, status: Any, run: Any, inputs: list[Any], others: list[Any], api_name: str) -> Any:
+def on_start(
+    button: gr.Button, session: gr.State, status: Any, run: Any, inputs: list[Any], others: list[Any], api_name: str
+) -> Any:
     """The event in which a button trains. While others wait, gradio tells the place in the queue beside the status."""
-    waiting = button.click(queue_status, None, status, queue=False, **QUIET)
+    waiting = button.click(queue_status, session, status, queue=False, **QUIET)
     how: dict[str, Any] = {
         "concurrency_limit": budget.TRAININGS,
         "show_progress": "minimal",
         "show_progress_on": status,
     }
-    return waiting.then(run, inputs, [status, *others], api_name=api_name, concurrency_id="train", **how)
+    return waiting.then(run, [session, *inputs], [status, *others], api_name=api_name, concurrency_id="train", **how)
 
 
-def on_stop(button: gr.Button, session: gr.State, status: Any, trainings: list[Any]) -> Any:
-    """The event in which a button stops what is training. Two events in truth: gradio sends a cancel only after the
-    function beside it has returned, and `stop_status` waits for the end."""
-    cancel = button.click(None, cancels=trainings, **QUIET)
-    return cancel.then(stop_status, [session, status], status, queue=False, **QUIET)
+def on_stop(button: gr.Button, session: gr.State, status: Any) -> Any:
+    """The event in which a button stops what is training."""
+    return button.click(stop, [session, status], status, queue=False, **QUIET)

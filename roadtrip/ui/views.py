@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
+from itertools import count
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -96,6 +97,7 @@ class _Kept:
 
 
 _kept = _Kept()
+_turns = count()  # a page passes over a value that is the same as the one before, and would stay dimmed
 
 
 class View(NamedTuple):
@@ -139,9 +141,10 @@ def view(outputs: int) -> Callable[[Callable[..., Drawing]], View]:
             unchanged = (gr.skip(),) * (outputs - 1)
             try:
                 for step in drawn(session, choices):
-                    yield step.answer if isinstance(step, Shown) else ({"busy": step._asdict()}, *unchanged)
+                    shown = step.answer if isinstance(step, Shown) else ({"busy": step._asdict()}, *unchanged)
+                    yield shown[0] | {"turn": next(_turns)}, *shown[1:]
             except Exception as error:
-                yield {"error": sentence_of(error)}, *unchanged
+                yield {"error": sentence_of(error), "turn": next(_turns)}, *unchanged
 
         def now(session: Session, *choices: Any) -> Shown:
             *_, shown = drawn(session, choices)
