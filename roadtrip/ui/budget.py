@@ -147,6 +147,14 @@ def number(value: Any, what: str, low: float | None = None, high: float | None =
     return min(max(float(value), -1e15 if low is None else low), 1e15 if high is None else high)
 
 
+def number_between(value: Any, what: str, low: float, high: float) -> float:
+    """The number in a field. Raises RoadtripError where there is none, or it is out of range."""
+    value = number(value, what)
+    if not low <= value <= high:
+        raise RoadtripError(f"A field is out of range: choose {what} from {low:,} to {high:,}.")
+    return value
+
+
 def horizon_in_range(value: Any) -> int:
     """Frames of a rollout. Raises RoadtripError for what is no number from 1 to MAX_HORIZON."""
     asked = number(value, "the horizon")

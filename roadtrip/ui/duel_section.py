@@ -9,7 +9,7 @@ import gradio as gr
 from ..errors import RoadtripError
 from ..recipes import RECIPES
 from ..train import PREVIEW_FRAMES
-from .budget import MAX_SEED, MAX_STEPS, number
+from .budget import MAX_SEED, MAX_STEPS, number_between
 from .charts import duel_curves
 from .player import chart, chart_value, note, player, player_value
 from .session import Session, Training
@@ -26,7 +26,7 @@ def run(
     names = one, other
     if len({*names}) < 2 or not {*names} <= RECIPES.keys():
         raise RoadtripError("Choose two different versions.")
-    steps = round(number(steps, "how many steps to train", 1, MAX_STEPS))
+    steps = round(number_between(steps, "how many steps to train", 1, MAX_STEPS))
     both = [new_training(session, film_name, "", RECIPES[name], seed) for name in names]
     yield from learn(session, both, partial(duel_view, both), None, steps)
 

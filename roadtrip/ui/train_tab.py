@@ -17,7 +17,7 @@ from ..recipes import find_recipe, parse_values
 from ..reproduce import write_zip
 from ..train import PREVIEW_FRAMES, Run
 from . import film_section, recipe_section
-from .budget import MAX_SECONDS, MAX_SEED, number
+from .budget import MAX_SECONDS, MAX_SEED, number_between
 from .charts import NAMES, learning_curves, loss_curves
 from .compute import ZERO_GPU, computed, on_compute_thread
 from .diagram import tensors
@@ -73,7 +73,7 @@ def slowly(session: Session) -> Iterator[tuple[Any, ...]]:
 
 
 def _go_on(session: Session, training: Training, seconds: float) -> Generator[tuple[Any, ...]]:
-    seconds = number(seconds, "how many seconds to train", high=MAX_SECONDS)
+    seconds = number_between(seconds, "how many seconds to train", 0, MAX_SECONDS)
     session.unfinished = training
     yield from learn(session, [training], partial(training_view, training), seconds, None)
 
