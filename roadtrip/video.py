@@ -47,6 +47,8 @@ def read_video(
     head = read_head(lambda: path.open("rb"))
     still = kind_of(head, path.name) in ("still", "animation") and not head.startswith(b"GIF8")
     frames, times, rate, skipped = (_animation if still else _stream)(path, size, report)
+    if not frames:
+        raise RoadtripError(f"No frame of {path.name} can be read; export it again, as mp4 for example.")
     kept = _distinct(frames)
     measured = _rate([times[i] for i in kept])
     if measured and abs(measured - rate) > 0.02 * rate:  # else the header's, which is exact
@@ -93,8 +95,6 @@ def _stream(path: Path, size: tuple[int, int], report: Report) -> Frames:
         raise
     except (av.FFmpegError, OSError, ValueError, IndexError):
         raise RoadtripError(f"{path.name} is not a readable video; it may be cut off, export it again.") from None
-    if not frames:
-        raise RoadtripError(f"No frame of {path.name} can be read; export it again, as mp4 for example.")
     report(len(frames), len(frames), "reading video")
     return frames, times, rate, (f"{damaged} damaged packet(s) of {path.name}",) if damaged else ()
 
@@ -172,14 +172,15 @@ def _main_stream(container: Any, path: Path) -> Any:
     """The largest of the video streams that have many packets: a cover has one, a preview few or small ones."""
     import av
 
-    streams = container.streams.video
+    # one whose coding is not known here has no codec context, and no width
+    streams = [s for s in container.streams.video if s.codec_context is not None]
     if not streams:
-        raise RoadtripError(f"{path.name} has no video in it; give a video or a folder of stills.")
+        raise RoadtripError(f"{path.name} has no video in it that can be read; give a video or a folder of stills.")
     packets = dict.fromkeys((s.index for s in streams), 0)
     if len(streams) > 1:
         # a container of its own: not every kind of file can be set back to its beginning
         with suppress(av.FFmpegError), av.open(str(path), **OPENING) as probe:
-            for packet in islice(probe.demux(probe.streams.video), 600):
+            for packet in islice(probe.demux([probe.streams[i] for i in packets]), 600):
                 packets[packet.stream.index] += 1
     most = max(packets.values())
     return max((s for s in streams if 2 * packets[s.index] >= most), key=lambda s: s.width * s.height)

@@ -325,3 +325,19 @@ def test_what_rollout_writes_opens_again(tmp_path):
     fresh = "import sys, roadtrip as rt; print(len(rt.open_film(sys.argv[1], gap=1, cache=False).frames))"
     done = subprocess.run([sys.executable, "-c", fresh, tmp_path / "x.webp"], capture_output=True, text=True)
     assert done.stdout.strip() == "16", done.stderr
+
+
+def test_a_coding_that_is_not_known_and_a_picture_without_a_first_frame_are_refused(tmp_path):
+    unknown = film(tmp_path / "x.avi", drive(8), codec="mjpeg", pix_fmt="yuvj420p")
+    unknown.write_bytes(unknown.read_bytes().replace(b"MJPG", b"ZZ9\0"))
+    with pytest.raises(rt.RoadtripError, match="no video in it that can be read"):
+        opened(unknown)
+    whole = tmp_path / "y.png"
+    one, *others = (Image.fromarray(picture) for picture in drive(4))
+    one.save(whole, save_all=True, append_images=others)
+    data = bytearray(whole.read_bytes())
+    first = data.index(b"IDAT")
+    data[first + 4 : first + 40] = bytes(36)
+    whole.write_bytes(data)
+    with pytest.raises(rt.RoadtripError, match=r"No frame of y\.png can be read"):
+        opened(whole)
