@@ -614,7 +614,7 @@ def test_bad_input_is_one_sentence(served, tmp_path):
     assert "no longer here" in says(lambda: film_section.update_view(session, "gone", ""))
     assert "Choose a model" in says(lambda: scrub(session, "../v1", ROAD, 0, 4, False))
     assert "different" in says(lambda: compare(session, "v1", "v1", ROAD, 0, False))
-    assert "zero seconds" in says(lambda: list(train_tab.run(session, ROAD, "", "v1", "", -5, 0)))
+    assert "from 0.01 to 1,800" in says(lambda: list(train_tab.run(session, ROAD, "", "v1", "", -5, 0)))
     assert "Seed" in says(lambda: list(train_tab.run(session, ROAD, "", "v1", "", 5, -5)))
     assert "empty" in says(lambda: list(train_tab.run(session, ROAD, "", "v1", "", None, 0)))
     assert "empty" in says(lambda: scrub(session, "v1", ROAD, None, 4, False))

@@ -83,9 +83,13 @@ def numbers(page, tab):
 
 
 def in_sight(page, locator):
-    """Whether all of an element is seen without scrolling."""
-    box = locator.bounding_box()
-    return box and box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]
+    """Whether all of an element is seen without scrolling, when what moved has settled."""
+    for _ in range(50):
+        box = locator.bounding_box()
+        if box and box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]:
+            return True
+        page.wait_for_timeout(100)
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -383,7 +387,8 @@ def test_a_click_in_the_chart_moves_the_film(page):
 
 def test_a_click_on_the_map_shows_the_seeds_of_that_column_and_one_on_a_dot_its_run(page):
     page.get_by_role("tab", name="Study").click()
-    page.wait_for_selector("#rt-seeds .rt-chart[data-drawn]", timeout=60_000)
+    for name in ("whole", "seeds"):
+        page.wait_for_selector(f"#rt-{name} .rt-chart[data-drawn]", timeout=60_000)
     drawn = "document.querySelector('#rt-{} .rt-chart').dataset.drawn"
     before = page.evaluate(drawn.format("seeds"))
     # the longest table stands first; what was clicked is the other one

@@ -73,7 +73,7 @@ def slowly(session: Session) -> Iterator[tuple[Any, ...]]:
 
 
 def _go_on(session: Session, training: Training, seconds: float) -> Generator[tuple[Any, ...]]:
-    seconds = number_between(seconds, "how many seconds to train", 0, MAX_SECONDS)
+    seconds = number_between(seconds, "how many seconds to train", 0.01, MAX_SECONDS)
     session.unfinished = training
     yield from learn(session, [training], partial(training_view, training), seconds, None)
 
