@@ -105,7 +105,7 @@ def train(address: str, seconds: float, into: list[float], name: str) -> None:
     """Steps a second of one training, on the clock."""
     began = time.monotonic()
     visitor = Visitor(address, name)
-    visitor.ask("/train", [ROAD, "", "v2", "width=16 depth=1", seconds, 0])
+    visitor.ask("/train", [ROAD, "", "v2", "", seconds, 0])
     steps = re.findall(r"step (\d+)", visitor.heard)
     into.append(int(steps[-1]) / (time.monotonic() - began) if steps else float("nan"))
 
