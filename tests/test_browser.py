@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -95,13 +96,16 @@ def in_sight(page, locator):
 @pytest.fixture(scope="module")
 def shipped():
     """The address of an app with the models that ship, in a process of its own, up for a moment."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("ROADTRIP_CHECKPOINTS", raising=False)
-        with Served() as address:
-            Client(address, verbose=False).predict(
-                "post-replay-pair", "post-replay-single", ROAD, 1289, False, api_name="/compare"
-            )
-            yield address
+    with ExitStack() as stack:
+        with (
+            pytest.MonkeyPatch.context() as patched
+        ):  # no longer than it starts: the app that is served here reads it, too
+            patched.delenv("ROADTRIP_CHECKPOINTS", raising=False)
+            address = stack.enter_context(Served())
+        Client(address, verbose=False).predict(
+            "post-replay-pair", "post-replay-single", ROAD, 1289, False, api_name="/compare"
+        )
+        yield address
 
 
 def test_a_newcomer_sees_it_flip_trains_on_own_stills_and_the_link_opens_elsewhere(browser, shipped, tmp_path):
