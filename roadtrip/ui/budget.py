@@ -46,7 +46,7 @@ GRACE = 4.0  # seconds after a tab was closed until what it held leaves the memo
 # --- turns --------------------------------------------------------------------------------------------------------------
 
 TURN = 0.1  # seconds that one visitor computes until it is another's turn
-TRAINING_SHARE = 0.7  # of the time, while others want to compute; they may run ahead of it by so many seconds:
+TRAINING_SHARE = 0.65  # of the time, while others want to compute; they may run ahead of it by so many seconds:
 BURST = 1.0
 PATIENCE = 0.25  # seconds from one moment at which a training can be stopped to the next, as gradio sees it
 TRAININGS, VIEWS, DRIVES = 2, 24, 2  # requests of a kind that are in progress at a time; the others queue
