@@ -157,7 +157,4 @@ def number_between(value: Any, what: str, low: float, high: float) -> float:
 
 def horizon_in_range(value: Any) -> int:
     """Frames of a rollout. Raises RoadtripError for what is no number from 1 to MAX_HORIZON."""
-    asked = number(value, "the horizon")
-    if not 1 <= asked <= MAX_HORIZON:
-        raise RoadtripError(f"A horizon of {asked:g} frames can't be asked for; choose from 1 to {MAX_HORIZON}.")
-    return round(asked)
+    return round(number_between(value, "the horizon", 1, MAX_HORIZON))

@@ -22,7 +22,7 @@ from ..film import Film
 from ..model import NextFrame
 from ..oscillation import RealFilm, oscillation
 from ..rollout import drive
-from .budget import DRIVES, MAX_DRIVE_SECONDS, check_rollout, number
+from .budget import DRIVES, MAX_DRIVE_SECONDS, check_rollout, number, number_between
 from .compute import computed, interleave, on_compute_thread
 from .library import ROAD, opening_model
 from .player import clip_buttons, copy_link, download, live_player, live_value, note
@@ -140,8 +140,7 @@ def watch(
     ongoing = session.driving
     try:
         with ongoing.begin():
-            if not 0 <= number(temperature, "the temperature") <= MAX_TEMPERATURE:
-                raise RoadtripError(f"Choose a temperature from 0 to {MAX_TEMPERATURE:g}.")
+            number_between(temperature, "the temperature", 0, MAX_TEMPERATURE)
             if ongoing.stops:  # the page was left before its turn came
                 yield gr.skip()
                 return
