@@ -16,7 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from .errors import RoadtripError
+from .errors import WriteError
 
 try:
     import fcntl
@@ -30,7 +30,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
     On an exception nothing is left behind and an older `path` stays as it was; a write that is killed leaves a folder,
     which the next write beside it removes.
-    Raises RoadtripError where `path` can't be written, also for what the caller's own writing to the temporary path
+    Raises WriteError where `path` can't be written, also for what the caller's own writing to the temporary path
     raises as OSError or SafetensorError (a full disk).
     """
     path, made = Path(path), []
@@ -64,7 +64,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         number = re.search(r"os error (\d+)", str(error))  # safetensors has it in its text
         reason = getattr(error, "strerror", None) or (os.strerror(int(number[1])) if number else "the write failed")
         name = path.name if len(path.name) < 60 else f"{path.name[:60]}…"
-        raise RoadtripError(
+        raise WriteError(
             f"Cannot write {name or path}: {reason}; choose a file in a folder that can be written and has room."
         ) from None
 

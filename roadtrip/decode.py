@@ -1,6 +1,7 @@
 """Decoding: a folder or zip of stills, or a video, to frames uint8 [T, 3, H, W]. Hostile input ends in one sentence.
 
-Independent of gaps, cuts and caches, and of how a picture (stills.py) or a video (video.py) is decoded.
+Independent of gaps, cuts and caches, and of how a picture (stills.py) or a video (video.py) is decoded; and of torch,
+which would cost every upload seconds (decode_process.py).
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from . import order
 from .atomic import whole_file
@@ -33,6 +32,7 @@ from .stills import EXIF, prepare, read_still
 from .video import MAX_FRAMES, Report, read_video
 
 KEEP_EVERY = 256  # stills after which an import that is killed loses no more than these
+WORKERS = min(8, max(2, os.cpu_count() or 2))  # each may hold a large still, within the memory of decode_process
 ENDS = 2**16  # bytes at either end of a file that its identity is taken from
 FACTS = np.dtype([("good", "?"), *zip(EXIF, ("S24", "S9", "S9", "S120")), ("digest", "V32")])
 
@@ -47,7 +47,7 @@ class Footage:
     joins: the first frame of each clip after the first. notes: what was left out or moved, a sentence each.
     """
 
-    frames: Tensor
+    frames: np.ndarray
     fps: float | None
     skipped: tuple[str, ...]
     id: str
@@ -133,7 +133,7 @@ def _read_clips(clips: Sequence[Entry], size: tuple[int, int], report: Report, s
         starts = accumulate(len(clip.frames) for clip in read)
         joins = tuple(at for at, (a, b) in zip(starts, pairwise(names)) if not same_recording(a, b))
         identity = read[0].id if len(read) == 1 else hashlib.sha256("".join(c.id for c in read).encode()).hexdigest()
-        frames = torch.cat([clip.frames for clip in read]) if len(read) > 1 else read[0].frames
+        frames = np.concatenate([clip.frames for clip in read]) if len(read) > 1 else read[0].frames
         left_out, notes = (tuple(w for clip in read for w in getattr(clip, k)) for k in ("skipped", "notes"))
         found.append(Footage(frames, read[0].fps, left_out, identity, joins, notes))
     return [replace(found[0], skipped=(*skipped, *found[0].skipped)), *found[1:]]
@@ -142,7 +142,7 @@ def _read_clips(clips: Sequence[Entry], size: tuple[int, int], report: Report, s
 def _read_video(path: Path, size: tuple[int, int], report: Report) -> Footage:
     frames, rate, skipped, notes = read_video(path, size, report)
     with path.open("rb") as file:
-        return Footage(torch.from_numpy(frames), rate, skipped, _digest(file).hex(), (), notes)
+        return Footage(frames, rate, skipped, _digest(file).hex(), (), notes)
 
 
 def _read_clip(clip: Entry, size: tuple[int, int], report: Report) -> Footage:
@@ -179,7 +179,7 @@ def _read_stills(
             frames[i], facts[EXIF][i] = read_still(file, size)
             facts["good"][i] = True
 
-    with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         try:
             for done, _ in enumerate(pool.map(decode, range(reading.done, len(stills))), reading.done + 1):
                 if done % 16 == 0 or done == len(stills):
@@ -218,7 +218,7 @@ def _read_stills(
         of = kept[drive]
         whole = np.array_equal(of, np.arange(len(stills)))
         identity = hashlib.sha256(facts["digest"][of].tobytes()).hexdigest()
-        found.append(Footage(torch.from_numpy(frames if whole else frames[of]), None, (), identity))
+        found.append(Footage(frames if whole else frames[of], None, (), identity))
     return [replace(found[0], skipped=skipped, notes=(*notes, hint) if hint else tuple(notes)), *found[1:]]
 
 

@@ -1,6 +1,7 @@
 """Footage decoded in a process of its own, with limits on time and memory: what crashes a decoder costs one upload.
 
-Independent of who uploads. The process is `python -m roadtrip.decode_process`; it says a JSON object a line.
+Independent of who uploads. The process says a JSON object a line. It never imports torch, which takes longer to load than
+sixty stills to read.
 """
 
 import json
@@ -14,17 +15,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from .atomic import whole_file
 from .decode import Footage, Report, read_footage
-from .errors import RoadtripError
+from .errors import RoadtripError, WriteError, no_room
 
 MAX_BYTES = 4 * 2**30  # of memory; 16,000 frames of 72×128 are 0.44 · 10⁹, and twice that while they are put together
 MAX_SECONDS = 1800
 MAX_SILENCE = 300  # seconds without a report
+# this package without its __init__, which imports torch
+START = f"""
+import sys, types
+sys.modules["{__package__}"] = package = types.ModuleType("{__package__}")
+package.__path__ = [{str(Path(__file__).parent)!r}]
+from {__name__} import main
+sys.exit(main(*sys.argv[1:]))
+"""
 
 
 def decode_apart(sources: Sequence[Path], size: tuple[int, int], report: Report) -> list[Footage]:
@@ -32,15 +40,13 @@ def decode_apart(sources: Sequence[Path], size: tuple[int, int], report: Report)
     ended by a limit or a crash; a `report` that raises ends it, too. On Windows there are no limits."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as home:
         request = {"size": size, "home": home, "limits": [MAX_BYTES, MAX_SECONDS, MAX_SILENCE]}
-        command = [sys.executable, "-m", __name__, json.dumps(request), *map(str, sources)]
-        # what it unpacks goes with it, however it ends; and it finds this package wherever the app was started
-        paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-P", "-c", START, json.dumps(request), *map(str, sources)]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"TMPDIR": home, "PYTHONPATH": paths},
+            env=os.environ | {"TMPDIR": home},  # what it unpacks goes with it, however it ends
         )
         try:
             for line in process.stdout or ():
@@ -49,7 +55,7 @@ def decode_apart(sources: Sequence[Path], size: tuple[int, int], report: Report)
                 except ValueError:
                     continue  # it broke off
                 if "error" in said:
-                    raise RoadtripError(said["error"])
+                    raise (WriteError if said["disk"] else RoadtripError)(said["error"])
                 report(*said["report"])
             process.wait()
         finally:
@@ -68,7 +74,7 @@ def decode_apart(sources: Sequence[Path], size: tuple[int, int], report: Report)
             found = []
             for i, facts in enumerate(json.loads(file.metadata()["footage"])):
                 facts |= {k: tuple(v) for k, v in facts.items() if isinstance(v, list)}
-                found.append(Footage(**facts, frames=torch.from_numpy(file.get_tensor(str(i)))))
+                found.append(Footage(**facts, frames=file.get_tensor(str(i))))
         return found
 
 
@@ -76,7 +82,7 @@ def _result(home: str) -> Path:
     return Path(home) / "footage.safetensors"
 
 
-def _main(request: str, *sources: str) -> int:
+def main(request: str, *sources: str) -> int:
     asked = json.loads(request)
     memory, seconds, silence = asked["limits"]
     ends = monotonic() + seconds
@@ -102,10 +108,8 @@ def _main(request: str, *sources: str) -> int:
         frames = {str(i): drive.frames for i, drive in enumerate(found)}
         with whole_file(_result(asked["home"])) as file:
             save_file(frames, file, {"footage": json.dumps(facts)})
-    except RoadtripError as error:
-        print(json.dumps({"error": str(error)}), file=out, flush=True)
+    except (RoadtripError, OSError) as error:
+        if not (isinstance(error, RoadtripError) or no_room(error)):
+            raise
+        print(json.dumps({"error": str(error), "disk": no_room(error)}), file=out, flush=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:]))

@@ -3,6 +3,18 @@
 The command line prints it and exits with 2, the app shows it as a message; neither ever shows a traceback for it.
 """
 
+import errno
+
 
 class RoadtripError(ValueError):
     """Bad input, told in one sentence. Its `str()` is that sentence, without paths of the server's temporary folders."""
+
+
+class WriteError(RoadtripError):
+    """A file can't be written where it was to lie."""
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a disk that is full or can't be written is behind an error."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    return isinstance(error, WriteError) or (isinstance(error, OSError) and error.errno in full)

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from .atomic import whole_file
 from .errors import RoadtripError
-from .frames import as_float, moving, psnr
+from .frames import as_float, psnr
+from .video import moving
 
 VERSION = 1  # of the film file, where films are saved
 GAPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
@@ -324,7 +325,9 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
     for i in range(0, len(frames), 64):
         x[i : i + 64] = F.adaptive_avg_pool2d(frames[i : i + 64].float() / 255, (9, 16))
     x = x.flatten(1)
-    new = torch.cat([torch.zeros(1).long(), 1 + torch.nonzero(moving((x[1:] - x[:-1]).abs().mean(1)))[:, 0]])
+    new = torch.cat(
+        [torch.zeros(1).long(), 1 + torch.from_numpy(moving((x[1:] - x[:-1]).abs().mean(1).numpy())).nonzero()[:, 0]]
+    )
     x = x[new]
     z = x - x.mean(1, keepdim=True)
     contrast = z.square().mean(1, keepdim=True).sqrt()

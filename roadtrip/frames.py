@@ -112,12 +112,3 @@ def sharpness(frames: Tensor) -> Tensor:
     inner = frames[..., 1:-1, 1:-1]
     around = frames[..., :-2, 1:-1] + frames[..., 2:, 1:-1] + frames[..., 1:-1, :-2] + frames[..., 1:-1, 2:]
     return (around - 4 * inner).abs().mean(dim=(-3, -2, -1))
-
-
-def moving(moves: Tensor) -> Tensor:
-    """Which frames are new and not stored once more, of how far each is from the one before (float [T]): those that
-    move by more than a tenth of what the liveliest fifth of 31 frames around do, bool [T]."""
-    if len(moves) < 16:
-        return moves > 0
-    around = torch.nn.functional.pad(moves[None], (15, 15), "reflect")[0].unfold(0, 31, 1)
-    return moves > 0.1 * around.quantile(0.8, dim=1)

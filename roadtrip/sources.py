@@ -107,11 +107,10 @@ def film_from_footage(footage: Sequence[Footage], name: str) -> Film:
     """What was read as a film with its cuts, a drive each; its gap is 0 until open_film(film) chooses one."""
     films = []
     for drive in footage:
-        cuts = tuple(sorted({*find_cuts(drive.frames), *drive.joins}))
-        fingerprint = fingerprint_of(drive.frames, cuts)
-        films.append(
-            Film(drive.frames, cuts, 0, drive.fps, (0,), name, fingerprint, drive.skipped, (drive.id,), drive.notes)
-        )
+        frames = torch.from_numpy(drive.frames)
+        cuts = tuple(sorted({*find_cuts(frames), *drive.joins}))
+        fingerprint = fingerprint_of(frames, cuts)
+        films.append(Film(frames, cuts, 0, drive.fps, (0,), name, fingerprint, drive.skipped, (drive.id,), drive.notes))
     return replace(_join(films), name=name) if len(films) > 1 else films[0]
 
 

@@ -106,7 +106,8 @@ def train(
     preview_every: float = 3.0,
     slices: bool = False,
 ) -> Iterator[Progress]:
-    """Trains; yields a Progress after every step or each 0.5 s, whichever is later, and after the last.
+    """Trains; yields a Progress after the first step, then after every step or each 0.5 s, whichever is later, and
+    after the last.
 
     Args:
         recipe: a Recipe or a name in RECIPES.
@@ -641,8 +642,8 @@ def finish(parts: Slices[T]) -> T:
 def _iterate(
     run: Run, seconds: float | None, steps: int | None, stop_at: int | None, preview_every: float, slices: bool
 ) -> Iterator[Progress | None]:
-    reported, previewed = time.perf_counter(), -math.inf
-    began, first = reported - run.spent, run.first_step
+    reported = previewed = -math.inf
+    began, first = time.perf_counter() - run.spent, run.first_step
     pace: tuple[int, float] | None = None  # (step, time) after the first step, which is slower than the rest
     sums: list[dict[str, Tensor]] = []
     preview_cost = 0.0
@@ -664,7 +665,8 @@ def _iterate(
                 f"try a lower learning rate or another seed."
             )
         preview = errors = None
-        if last or now - previewed >= max(preview_every, 20 * preview_cost):
+        # without a preview the first step can be seen a second sooner
+        if last or (reported > 0 and now - previewed >= max(preview_every, 20 * preview_cost)):
             parts = run.preview_in_slices()
             preview, errors = (yield from parts) if slices else finish(parts)
             previewed = time.perf_counter()

@@ -13,11 +13,9 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-import torch
 
 from .contents import DEMUXERS, kind_of, read_head
 from .errors import RoadtripError
-from .frames import moving
 from .stills import FORMATS, MAX_PIXELS, prepare, shaped
 
 Report = Callable[[int, int | None, str], None]  # (done, total or None, what is being done)
@@ -157,7 +155,7 @@ def _distinct(frames: list[np.ndarray]) -> np.ndarray:
     """
     moves = np.array([np.abs(b.astype(np.int16) - a).mean() for a, b in pairwise(frames)])
     most = max(0.5, 0.1 * np.quantile(moves, 0.8)) if len(moves) else 0.5
-    new = np.append(True, moving(torch.from_numpy(moves)).numpy() | (moves > most))
+    new = np.append(True, moving(moves) | (moves > most))
     starts = np.flatnonzero(new)
     if len(starts) < 8:
         return np.arange(len(frames))
@@ -166,6 +164,15 @@ def _distinct(frames: list[np.ndarray]) -> np.ndarray:
     run = np.cumsum(new) - 1
     place = np.arange(len(frames)) - starts[run]
     return np.flatnonzero(np.where(lengths[run] <= max(3, usual), place == 0, place % usual == 0))
+
+
+def moving(moves: np.ndarray) -> np.ndarray:
+    """Which frames are new and not stored once more, of how far each is from the one before (float [T]): those that
+    move by more than a tenth of what the liveliest fifth of 31 frames around do, bool [T]."""
+    if len(moves) < 16:
+        return moves > 0
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(moves, 15, "reflect"), 31)
+    return moves > 0.1 * np.quantile(around, 0.8, axis=1)
 
 
 def _main_stream(container: Any, path: Path) -> Any:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import roadtrip as rt
@@ -52,9 +51,19 @@ def test_the_same_footage_comes_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # wherever the app was started
     (apart,) = decode_apart([folder], SIZE, lambda *report: said.append(report))
     (here,) = read_footage(folder, SIZE, silent)
-    assert torch.equal(apart.frames, here.frames) and (20, 20, "reading stills") in said
+    assert np.array_equal(apart.frames, here.frames) and (20, 20, "reading stills") in said
     for name in ("fps", "skipped", "id", "joins", "notes"):
         assert getattr(apart, name) == getattr(here, name)
+
+
+def test_no_upload_waits_for_torch(decoder, clip):
+    decoder("import sys, os; os._exit(3 if any(m in sys.modules for m in ('torch', 'kornia', 'gradio')) else 0)")
+    began = []
+    with pytest.raises(rt.RoadtripError), pytest.MonkeyPatch.context() as patch:
+        start = subprocess.Popen
+        patch.setattr(subprocess, "Popen", lambda *of, **how: began.append(start(*of, **how)) or began[0])
+        decode_apart([clip], SIZE, silent)
+    assert began[0].returncode == 0
 
 
 def test_what_the_reader_refuses_is_its_own_sentence(tmp_path):

@@ -2,17 +2,25 @@
 others' is told, and what a tab held leaves the memory with it."""
 
 import hashlib
+import html
 import json
+import os
 import re
 import socket
+import time
+import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import gettempdir
 
 import httpx
 import pytest
 import torch
 
 import roadtrip as rt
-from roadtrip.ui import budget, session, train_tab
+from roadtrip.export import write
+from roadtrip.ui import budget, guard, session, train_tab
 from roadtrip.ui.library import ROAD
 from roadtrip.ui.session import Session, restore_session
 
@@ -161,6 +169,55 @@ def test_a_budget_is_the_same_over_the_api(browser):
     assert event == "error" and "lower batch, unroll or width" in said["error"]
     event, said = ask(browser, "/scrub", ["v1", ROAD, 1300, 10**6, False])
     assert event == "error" and str(budget.MAX_HORIZON) in said["error"]
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 64 KB, here and in processes started from here."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextmanager
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full
+
+
+def test_a_full_disk_is_one_sentence_for_whatever_is_written(browser, full_disk, tmp_path, capfd):
+    """Uploads, clips that a zip holds, clips and checkpoints to be saved; and nothing partial stays for long."""
+    clip = write(tmp_path / "drive.mp4", torch.randint(256, (20, 3, 72, 128), dtype=torch.uint8), 25)
+    with zipfile.ZipFile(tmp_path / "drive.zip", "w") as archive:
+        archive.write(clip, clip.name)
+    assert clip.stat().st_size > 2**16
+    (path,) = browser.post(
+        "/gradio_api/upload", files={"files": ("drive.zip", (tmp_path / "drive.zip").read_bytes())}
+    ).json()
+    assert ask(browser, "/train", [ROAD, "", "v1", "width=8 depth=1", 0.05, 0])[0] == "complete"
+    folders = Path(gettempdir())
+    with full_disk():
+        before = {*folders.rglob("*")}
+        answer = browser.post("/gradio_api/upload", files={"files": ("more.zip", bytes(2**18))})
+        assert answer.status_code == 507 and answer.json()["error"] == budget.DISK_FULL
+        for name, data in (
+            ("/upload", [[FILE | {"path": path}], "1"]),
+            ("/save_clip", ["v1", ROAD, 1300, 16, "webp"]),
+            ("/save_comparison", ["v1", "v2", ROAD, 1300, "mp4"]),
+            ("/export", ["v1", ROAD, 1300, 64, "png strip"]),
+            ("/checkpoint", []),
+        ):
+            event, said = ask(browser, name, data)
+            assert event == "error" and said["error"] == html.escape(budget.DISK_FULL, quote=False), (name, said)
+        (partial,) = (p for p in {*folders.rglob("*")} - before if p.is_file() and p.stat().st_size)
+    assert guard.remove_partial(partial.parent) is None and partial.exists(), "it may be coming still"
+    os.utime(partial, (0, time.time() - budget.UPLOAD_SILENCE - 1))
+    assert guard.remove_partial(partial.parent) is None and not partial.exists() and Path(path).exists()
+    assert "Traceback" not in "".join(capfd.readouterr())
+    assert ask(browser, "/save_clip", ["v1", ROAD, 1300, 16, "webp"])[0] == "complete"
 
 
 # --- what a tab held ----------------------------------------------------------------------------------------------------

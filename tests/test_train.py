@@ -429,7 +429,7 @@ def test_a_warm_start_begins_from_the_weights_it_is_given(film, tmp_path):
 
 def test_a_warm_start_is_stopped_and_gone_on_with(film, tmp_path):
     start = finish(small("v1"), film, steps=2).model
-    stopped = next(rt.train(small("v1"), film, steps=4, stop_at=2, start=start, preview_every=1e9))
+    *_, stopped = rt.train(small("v1"), film, steps=4, stop_at=2, start=start, preview_every=1e9)
     assert stopped.step == 2
     rt.save(tmp_path, stopped, resumable=True)
     again = finish(small("v1"), film, steps=4, resume=tmp_path)

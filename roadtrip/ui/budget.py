@@ -17,6 +17,7 @@ from ..recipes import Recipe
 from ..train import find_device
 
 OUR_FAULT = "Something went wrong on our side; try again, or with other settings."
+DISK_FULL = "The disk of the machine that runs this is full or can't be written; try again later, or make room on it."
 
 # --- a training ---------------------------------------------------------------------------------------------------------
 
@@ -40,6 +41,7 @@ MAX_SESSIONS = 32  # that are kept for a reload, the latest visitors'
 MAX_SESSION_BYTES, MAX_BYTES = 2**30, 2 * 2**30  # of one visitor and of all; a film of 16,000 stills is 440 MB
 MAX_UPLOAD, MAX_UPLOADS = 500 * 2**20, 4 * 2**30  # bytes of one file, and of all that lie on the server at once
 MAX_FILES, MAX_TEXT = 20_000, 2_000  # files in one upload; characters in a field
+UPLOAD_SILENCE = 10 * 60  # seconds without a byte until what has come of an upload is removed
 UPLOADS_KEPT = 30 * 60  # seconds that a file lies on the server at most: with its page it goes, too
 GRACE = 4.0  # seconds after a tab was closed until what it held leaves the memory: a reload is faster
 

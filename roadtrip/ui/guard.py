@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from gradio import components as c
 from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 
-from ..errors import RoadtripError
+from ..errors import RoadtripError, no_room
 from . import budget
-from .budget import OUR_FAULT
+from .budget import DISK_FULL, OUR_FAULT
 from .session import page_closed, page_opened
-from .tab import ui_error
+from .tab import sentence_of, ui_error
 
 NOT_UNDERSTOOD = "This request can't be understood; see “Use via API” for the values that each endpoint takes."
 NOT_THERE = "There is nothing at this address; see “Use via API” for what there is."
@@ -49,14 +50,16 @@ class Page(gr.Blocks):
         except gr.Error as error:
             error.print_exception = False
             raise
-        except RoadtripError as error:
-            raise ui_error(str(error)) from None
-        except (ValueError, TypeError, KeyError, OSError):  # of gradio's own, before a handler is called
-            logging.getLogger("roadtrip").info("refused", exc_info=True)
-            raise ui_error(NOT_UNDERSTOOD) from None
         except Exception as error:
             if isinstance(error, StopAsyncIteration):
                 raise
+            if isinstance(error, RoadtripError) or no_room(error):
+                raise ui_error(sentence_of(error)) from None
+            if isinstance(
+                error, (ValueError, TypeError, KeyError, OSError)
+            ):  # gradio's own, before a handler is called
+                logging.getLogger("roadtrip").info("refused", exc_info=True)
+                raise ui_error(NOT_UNDERSTOOD) from None
             logging.getLogger("roadtrip").error("unexpected %s", type(error).__name__)
             raise ui_error(OUR_FAULT) from None
 
@@ -118,6 +121,8 @@ class Guard:
             if answer.begun:
                 if not answer.replaced:
                     await send({"type": "http.response.body", "body": b""})
+            elif no_room(error):
+                await _say(send, 507, DISK_FULL)
             elif isinstance(error, (FnIndexInferError, KeyError)):
                 await _say(send, 404, NOT_THERE)
             elif isinstance(error, (ValueError, TypeError, LookupError, OSError)):
@@ -165,9 +170,18 @@ class Uploads:
     def full(self) -> bool:
         if time.monotonic() - self.when > 5:
             folder = Path(os.environ.get("GRADIO_TEMP_DIR") or gr.utils.get_upload_folder())
+            remove_partial(folder)
             self.bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) if folder.is_dir() else 0
             self.when = time.monotonic()
         return self.bytes > budget.MAX_UPLOADS
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what uploads that broke off have left: gradio writes beside its folders, and moves what is whole into one."""
+    for file in folder.glob("tmp*"):
+        with suppress(OSError):
+            if file.is_file() and file.stat().st_mtime < time.time() - budget.UPLOAD_SILENCE:
+                file.unlink()
 
 
 MIDDLEWARE = [Middleware(Guard)]

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from ..errors import RoadtripError
-from .budget import OUR_FAULT, VIEWS
+from ..errors import RoadtripError, no_room
+from .budget import DISK_FULL, OUR_FAULT, VIEWS
 from .library import ROAD, opening_model, shipped_titles
 from .session import Session
 
@@ -121,7 +121,11 @@ def user_errors() -> Iterator[None]:
 
 
 def sentence_of(error: Exception) -> str:
-    """What the page says of an error: a RoadtripError as its sentence; any other is our fault, its details in the log."""
+    """What the page says of an error: a RoadtripError as its sentence, but a disk that is full in words for one who chooses
+    no folder; any other is our fault, its details in the log."""
+    if no_room(error):
+        logging.getLogger("roadtrip").error("no room: %s", type(error).__name__)
+        return DISK_FULL
     if isinstance(error, RoadtripError):
         return str(error)
     logging.getLogger("roadtrip").error("unexpected", exc_info=error)
