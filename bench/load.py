@@ -31,7 +31,7 @@ from roadtrip.errors import RoadtripError
 from roadtrip.export import write
 from roadtrip.ui import budget
 
-SERVER = "from roadtrip.ui.page import launch; launch(prevent_thread_lock=False, quiet=True)"
+SERVER = "from app import launch; launch(prevent_thread_lock=False, quiet=True)"  # with what it sets for OpenMP
 ROAD = "the rendered road"
 
 
@@ -91,7 +91,7 @@ class Tab(Visitor):
 def serve(port: int, files: str) -> tuple[subprocess.Popen[bytes], str]:
     """The app, whose temporary files lie in this folder."""
     where = {"GRADIO_SERVER_PORT": str(port), "TMPDIR": files}
-    process = subprocess.Popen([sys.executable, "-c", SERVER], env=os.environ | where)
+    process = subprocess.Popen([sys.executable, "-c", SERVER], cwd=Path(__file__).parents[1], env=os.environ | where)
     address = f"http://127.0.0.1:{port}"
     while process.poll() is None:
         with suppress(httpx.HTTPError):

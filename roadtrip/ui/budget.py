@@ -48,10 +48,10 @@ GRACE = 4.0  # seconds after a tab was closed until what it held leaves the memo
 # --- turns --------------------------------------------------------------------------------------------------------------
 
 TURN = 0.1  # seconds that one visitor computes until it is another's turn
-TRAINING_SHARE = 0.65  # of the time, while others want to compute; they may run ahead of it by so many seconds:
+TRAINING_SHARE = 0.72  # of the time, while others want to compute; they may run ahead of it by so many seconds:
 BURST = 1.0
 PATIENCE = 0.25  # seconds from one moment at which a training can be stopped to the next, as gradio sees it
-TRAININGS, VIEWS, DRIVES = 2, 24, 2  # requests of a kind that are in progress at a time; the others queue
+TRAININGS, VIEWS, DRIVES = 2, 48, 2  # requests of a kind that are in progress at a time; the others queue
 MAX_WAITING, MAX_QUEUE = 6, 200  # requests that wait, of one visitor and of all
 MAX_STATES = 128  # visitors whose page gradio remembers
 THREADS = 64  # that gradio answers with; most only wait for their turn
