@@ -205,7 +205,7 @@ def test_a_reload_finds_the_run_again(served):
     session, secret = restore_session(Session(), None)
     assert train_tab.restored_view(session) == (gr.skip(),) * 7
     running = train_tab.run(session, ROAD, "", "v1", "", 60, 0)
-    while not session.learned:
+    while not (session.learned and session.unfinished.errors):
         next(running)
     running.close()
     again, same = restore_session(Session(), secret)

@@ -493,7 +493,7 @@ def test_a_reload_finds_the_run_and_resume_goes_on(page):
     page.wait_for_function("document.querySelector('#rt-diagram svg').textContent.includes('g4')")
     page.locator("#rt-start").click()
     page.wait_for_function("/v2.*step \\d+/.test(document.querySelector('#rt-status').innerText)", timeout=90_000)
-    player(page, "rt-train-player")
+    headed(page, "rt-train-player", "generated, step")
     page.wait_for_function("document.querySelector('#rt-learning .rt-chart')?.dataset.drawn >= 1", timeout=60_000)
     page.reload()
     page.get_by_role("tab", name="Train").click()
