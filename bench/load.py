@@ -237,7 +237,7 @@ def closing(address: str, pid: int, frames: int = 3000) -> None:
 
 def sessions(address: str, pid: int, n: int, files: Path) -> None:
     sizes = []
-    before = len([*files.rglob("*")])
+    before = {*files.rglob("*")}
     for i in range(n):
         tab = Tab(address, f"short {i}")
         tab.ask("/scrub", ["v2", ROAD, 1300, 64, False])
@@ -248,11 +248,12 @@ def sessions(address: str, pid: int, n: int, files: Path) -> None:
         if i % 50 == 49:
             print(f"{i + 1} sessions: {sizes[-1]:.0f} MB", flush=True)
     time.sleep(budget.GRACE + 2)
+    left = {*files.rglob("*")} - before
     later = sizes[len(sizes) // 2 :]
     slope = statistics.linear_regression(range(len(later)), later).slope
     print(
         f"\n{n} short sessions: {sizes[0]:.0f} → {sizes[-1]:.0f} MB; {1000 * slope:.0f} KB a session in the second half; "
-        f"{len([*files.rglob('*')]) - before} files more"
+        f"{len([p for p in left if p.is_file()])} files and {len([p for p in left if p.is_dir()])} folders more"
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,3 +41,21 @@ def served(checkpoints):
 
     _, address, _ = app.launch(prevent_thread_lock=True, quiet=True)
     return address
+
+
+@pytest.fixture
+def full_disk():
+    """A context in which no file grows beyond so many bytes, here and in processes started from here: stands for a full
+    disk, where a system has such limits."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextmanager
+    def full(most: int):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full

@@ -460,8 +460,8 @@ def test_train_stop_and_scrub_what_was_learned(page):
     page.locator("#rt-seconds input").fill("60")
     page.locator("#rt-start").click()
     page.wait_for_function("/step \\d+/.test(document.querySelector('#rt-status').innerText)", timeout=90_000)
-    root = player(page, "rt-train-player")
-    assert root.locator("figure").count() == 2
+    headed(page, "rt-train-player", "generated, step")
+    assert player(page, "rt-train-player").locator("figure").count() == 2
     page.wait_for_function("document.querySelector('#rt-losses .rt-chart')?.dataset.drawn >= 2", timeout=60_000)
     page.locator("#rt-stop").click()
     page.wait_for_function("document.querySelector('#rt-status').innerText.includes('Stopped')", timeout=30_000)

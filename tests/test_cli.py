@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 import re
 import signal
 import subprocess
@@ -181,12 +180,6 @@ def test_what_the_user_got_wrong(arguments, says, run, film, tmp_path, capsys):
     assert says in sentences[-1] and "Traceback" not in captured.err and captured.out == ""
 
 
-FULL = """
-import resource, sys
-from roadtrip.__main__ import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
-sys.exit(main(sys.argv[1:]))
-"""
 TINY = ["--set", "width=8", "depth=0", "batch=1"]
 WRITES = [
     ["import", "FILM", "--out", "OUT/x.film"],
@@ -200,24 +193,18 @@ WRITES = [
 ]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no limits on a file's size to stand for a full disk")
 @pytest.mark.parametrize("arguments", WRITES, ids=lambda a: f"{a[0]} {a[-1]}")
-def test_a_disk_that_is_full_in_the_end(arguments, run, film, tmp_path):
+def test_a_disk_that_is_full_in_the_end(arguments, run, film, full_disk, tmp_path, monkeypatch, capsys):
     """One sentence, nothing partial, and what was trained is kept, if not here then there."""
     names = {"FILM": str(film), "RUN": str(run), "OUT": str(tmp_path / "out")}
     told = [re.sub("FILM|RUN|OUT", lambda found: names[found[0]], a) for a in arguments]
     (tmp_path / "out").mkdir()
-    there = {"ROADTRIP_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, *told, "--size", "48x80"][: None if "rollout" not in told else -2],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | there,
-    )
-    lines = done.stderr.replace("\r", "\n").splitlines()
+    monkeypatch.setenv("ROADTRIP_CACHE", str(tmp_path / "cache"))
+    with full_disk(5000):
+        status = main([*told, *(["--size", "48x80"] if told[0] != "rollout" else [])])
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
     (said,) = [line for line in lines if line.strip() and not re.search(r"\?|%\|", line)]
-    assert done.returncode == 2 and said.startswith("Cannot write") and "File too large" in said
+    assert status == 2 and said.startswith("Cannot write") and "File too large" in said
     assert ("nor is there room for what was trained in" in said) == (told[0] in ("train", "study"))
     left = [p for p in (tmp_path / "out").rglob("*") if not p.name.endswith(".lock")]
     assert left == ([tmp_path / "out" / "runs"] if told[0] == "study" else [])
@@ -240,9 +227,11 @@ def test_what_was_trained_is_kept_where_there_is_room(film, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_saves_and_the_same_command_goes_on(name, film, tmp_path, monkeypatch):
+def test_a_signal_saves_and_the_same_command_goes_on(name, film, tmp_path, monkeypatch, request):
     """With the bits of a run that was not stopped."""
     number, steps = getattr(signal, name, signal.SIGINT), main_module.train
+    before = signal.signal(number, signal.SIG_DFL)  # a shell's background job ignores SIGINT, and so would this
+    request.addfinalizer(lambda: signal.signal(number, before))
     monkeypatch.setitem(rt.RECIPES, "v1", replace(rt.RECIPES["v1"], width=8, depth=0, batch=1))
     monkeypatch.setattr(sys.modules["roadtrip.train"], "REPORT_EVERY", 0)
     command = ["train", "--film", str(film), "--size", "48x80", "--steps", "6", "--seed", "3", "--out"]

@@ -7,12 +7,11 @@ import json
 import os
 import re
 import socket
+import tempfile
 import time
 import zipfile
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import gettempdir
 
 import httpx
 import pytest
@@ -171,24 +170,7 @@ def test_a_budget_is_the_same_over_the_api(browser):
     assert event == "error" and str(budget.MAX_HORIZON) in said["error"]
 
 
-@pytest.fixture
-def full_disk():
-    """No file may grow beyond 64 KB, here and in processes started from here."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    @contextmanager
-    def full():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return full
-
-
-def test_a_full_disk_is_one_sentence_for_whatever_is_written(browser, full_disk, tmp_path, capfd):
+def test_a_full_disk_is_one_sentence_for_whatever_is_written(browser, full_disk, tmp_path, monkeypatch, capfd):
     """Uploads, clips that a zip holds, clips and checkpoints to be saved; and nothing partial stays for long."""
     clip = write(tmp_path / "drive.mp4", torch.randint(256, (20, 3, 72, 128), dtype=torch.uint8), 25)
     with zipfile.ZipFile(tmp_path / "drive.zip", "w") as archive:
@@ -198,9 +180,12 @@ def test_a_full_disk_is_one_sentence_for_whatever_is_written(browser, full_disk,
         "/gradio_api/upload", files={"files": ("drive.zip", (tmp_path / "drive.zip").read_bytes())}
     ).json()
     assert ask(browser, "/train", [ROAD, "", "v1", "width=8 depth=1", 0.05, 0])[0] == "complete"
-    folders = Path(gettempdir())
-    with full_disk():
-        before = {*folders.rglob("*")}
+    (ours := tmp_path / "ours").mkdir()
+    uploads = Path(path).parents[1]
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(uploads))
+    monkeypatch.setattr(tempfile, "tempdir", str(ours))
+    with full_disk(2**16):
+        before = {*uploads.iterdir()}
         answer = browser.post("/gradio_api/upload", files={"files": ("more.zip", bytes(2**18))})
         assert answer.status_code == 507 and answer.json()["error"] == budget.DISK_FULL
         for name, data in (
@@ -212,7 +197,8 @@ def test_a_full_disk_is_one_sentence_for_whatever_is_written(browser, full_disk,
         ):
             event, said = ask(browser, name, data)
             assert event == "error" and said["error"] == html.escape(budget.DISK_FULL, quote=False), (name, said)
-        (partial,) = (p for p in {*folders.rglob("*")} - before if p.is_file() and p.stat().st_size)
+        (partial,) = (p for p in {*uploads.iterdir()} - before if p.is_file() and p.stat().st_size)
+    assert not [p for p in ours.rglob("*") if p.is_file()]
     assert guard.remove_partial(partial.parent) is None and partial.exists(), "it may be coming still"
     os.utime(partial, (0, time.time() - budget.UPLOAD_SILENCE - 1))
     assert guard.remove_partial(partial.parent) is None and not partial.exists() and Path(path).exists()
@@ -284,6 +270,8 @@ def test_files_go_with_the_page(tmp_path):
     assert not own.exists() and not saved.exists() and shared.exists()
     a.unpark()
     assert len(a.film("mine").frames) == 60
+    folder = b.download_dir()
     session.page_closed("files of b")
     session._park_unless_open("files of b")
-    assert not shared.exists()
+    assert not shared.exists() and not folder.exists(), "nothing of this visitor's is parked in it"
+    assert b.download_dir().exists(), "the page may be back"

@@ -236,16 +236,21 @@ class Session:
             for path in self.uploads - theirs:
                 Path(path).unlink(missing_ok=True)
             self.uploads.clear()
-        for file in self.download_dir().iterdir() if self._download_dir else ():
-            if file.is_file():  # what is parked is a folder
-                file.unlink(missing_ok=True)
+        if self._download_dir:
+            for file in self.download_dir().iterdir():
+                if file.is_file():  # what is parked is a folder
+                    file.unlink(missing_ok=True)
+            if not self._parked:
+                self._download_dir.cleanup()
+                self._download_dir = None
 
     def park(self) -> None:
         """Moves films, models and what Resume needs to disk, until `unpark`; they stay where there is no room."""
         last = self.unfinished
-        latest, folder = last.latest if last else None, self.download_dir() / "parked"
+        latest = last.latest if last else None
         if self._parked or self.training.runs or not (self.films or self.models):
             return
+        folder = self.download_dir() / "parked"
         paths: dict[int, Path] = {}
 
         def kept(model: NextFrame | None) -> Path | None:
