@@ -179,11 +179,11 @@ def test_a_full_disk_is_one_sentence_for_whatever_is_written(browser, full_disk,
     (path,) = browser.post(
         "/gradio_api/upload", files={"files": ("drive.zip", (tmp_path / "drive.zip").read_bytes())}
     ).json()
-    assert ask(browser, "/train", [ROAD, "", "v1", "width=8 depth=1", 0.05, 0])[0] == "complete"
     (ours := tmp_path / "ours").mkdir()
     uploads = Path(path).parents[1]
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(uploads))
     monkeypatch.setattr(tempfile, "tempdir", str(ours))
+    assert ask(browser, "/train", [ROAD, "", "v1", "width=8 depth=1", 0.05, 0], "unlucky")[0] == "complete"
     with full_disk(2**16):
         before = {*uploads.iterdir()}
         answer = browser.post("/gradio_api/upload", files={"files": ("more.zip", bytes(2**18))})
@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_sentence_for_whatever_is_written(browser, full_disk,
             ("/export", ["v1", ROAD, 1300, 64, "png strip"]),
             ("/checkpoint", []),
         ):
-            event, said = ask(browser, name, data)
+            event, said = ask(browser, name, data, "unlucky")
             assert event == "error" and said["error"] == html.escape(budget.DISK_FULL, quote=False), (name, said)
         (partial,) = (p for p in {*uploads.iterdir()} - before if p.is_file() and p.stat().st_size)
     assert not [p for p in ours.rglob("*") if p.is_file()]
@@ -203,7 +203,7 @@ def test_a_full_disk_is_one_sentence_for_whatever_is_written(browser, full_disk,
     os.utime(partial, (0, time.time() - budget.UPLOAD_SILENCE - 1))
     assert guard.remove_partial(partial.parent) is None and not partial.exists() and Path(path).exists()
     assert "Traceback" not in "".join(capfd.readouterr())
-    assert ask(browser, "/save_clip", ["v1", ROAD, 1300, 16, "webp"])[0] == "complete"
+    assert ask(browser, "/save_clip", ["v1", ROAD, 1300, 16, "webp"], "unlucky")[0] == "complete"
 
 
 # --- what a tab held ----------------------------------------------------------------------------------------------------
