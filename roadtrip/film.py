@@ -325,9 +325,8 @@ def find_cuts(frames: Tensor) -> tuple[int, ...]:
     for i in range(0, len(frames), 64):
         x[i : i + 64] = F.adaptive_avg_pool2d(frames[i : i + 64].float() / 255, (9, 16))
     x = x.flatten(1)
-    new = torch.cat(
-        [torch.zeros(1).long(), 1 + torch.from_numpy(moving((x[1:] - x[:-1]).abs().mean(1).numpy())).nonzero()[:, 0]]
-    )
+    moves = moving((x[1:] - x[:-1]).abs().mean(1).numpy())
+    new = torch.cat([torch.zeros(1).long(), 1 + torch.from_numpy(moves).nonzero()[:, 0]])
     x = x[new]
     z = x - x.mean(1, keepdim=True)
     contrast = z.square().mean(1, keepdim=True).sqrt()

@@ -666,7 +666,7 @@ def _iterate(
             )
         preview = errors = None
         # without a preview the first step can be seen a second sooner
-        if last or (reported > 0 and now - previewed >= max(preview_every, 20 * preview_cost)):
+        if last or (reported > -math.inf and now - previewed >= max(preview_every, 20 * preview_cost)):
             parts = run.preview_in_slices()
             preview, errors = (yield from parts) if slices else finish(parts)
             previewed = time.perf_counter()

@@ -55,9 +55,8 @@ class Page(gr.Blocks):
                 raise
             if isinstance(error, RoadtripError) or no_room(error):
                 raise ui_error(sentence_of(error)) from None
-            if isinstance(
-                error, (ValueError, TypeError, KeyError, OSError)
-            ):  # gradio's own, before a handler is called
+            if isinstance(error, (ValueError, TypeError, KeyError, OSError)):
+                # gradio's own, before a handler is called
                 logging.getLogger("roadtrip").info("refused", exc_info=True)
                 raise ui_error(NOT_UNDERSTOOD) from None
             logging.getLogger("roadtrip").error("unexpected %s", type(error).__name__)

@@ -240,7 +240,7 @@ class Session:
             for file in self.download_dir().iterdir():
                 if file.is_file():  # what is parked is a folder
                     file.unlink(missing_ok=True)
-            if not self._parked:
+            if not any(self.download_dir().iterdir()):
                 self._download_dir.cleanup()
                 self._download_dir = None
 
