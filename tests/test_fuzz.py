@@ -214,7 +214,7 @@ def test_any_file_opens_or_is_refused_in_a_sentence(name, originals, film, tmp_p
         (tmp_path / other).write_bytes((originals / other).read_bytes())
     raw, opened = (originals / file.name).read_bytes(), []
 
-    @settings(max_examples=max(1, CASES // len(FORMATS)), **HOW)
+    @settings(max_examples=-(-CASES // len(FORMATS)), **HOW)
     @given(st.data())
     def check(data):
         if name == "tensors":
