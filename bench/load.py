@@ -61,7 +61,8 @@ class Tab(Visitor):
         events = self.http.get("/config").json()["dependencies"]
         self.index = {d["api_name"]: d["id"] for d in events}
         self.beat = self.stream(f"heartbeat/{name}")
-        next(self.beat.iter_raw())
+        self.beats = self.beat.iter_raw()  # kept: one that is dropped closes its stream, and the page would be gone
+        next(self.beats)
         (arrival,) = (d for d in events if any(target[1] == "load" for target in d["targets"]))
         self.wait(self.begin(arrival["id"], [None] * len(arrival["inputs"])))
 

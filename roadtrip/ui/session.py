@@ -353,9 +353,12 @@ def page_closed(page: str) -> None:
 
 
 def _park_unless_open(page: str) -> None:
+    held = 0
     with _lock:
         session = _pages.get(page)
         if session and all(_pages.get(other) is not session for other in _open):
+            held = session.bytes()
             session.park()
             session.drop_files()
-            release_memory()
+    if held:  # it takes half a second, and most visitors leave nothing
+        release_memory()
