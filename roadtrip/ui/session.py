@@ -29,6 +29,7 @@ from . import budget
 from .compute import release_memory
 from .library import ROADS, rendered_road, shipped, shipped_names, shipped_titles
 
+RELEASE_EVERY = 10  # seconds: it takes half of one, and most visitors leave nothing behind but holes
 MAX_VIEWS = 64  # that are remembered for all visitors
 
 
@@ -306,6 +307,7 @@ _sessions: dict[str, Session] = {}
 _pages: WeakValueDictionary[str, Session] = WeakValueDictionary()
 _open: set[str] = set()
 _lock = threading.RLock()
+_released = 0.0  # when memory was given back last
 
 
 def restore_session(session: Session, secret: str | None, page: str | None = None) -> tuple[Session, str]:
@@ -360,5 +362,7 @@ def _park_unless_open(page: str) -> None:
             held = session.bytes()
             session.park()
             session.drop_files()
-    if held:  # it takes half a second, and most visitors leave nothing
+    global _released
+    if held or monotonic() - _released > RELEASE_EVERY:
+        _released = monotonic()
         release_memory()
