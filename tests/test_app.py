@@ -531,18 +531,20 @@ def test_the_first_visit_finds_its_views_made(served):
         calls.append("opening")
         raise rt.RoadtripError("no model")
 
-    page.warm_up([Tab([], [], [], warm_up=lambda: calls.append("warm")), Tab([], [], [], pinned=fails)])
+    tabs = [Tab([], [], [], warm_up=lambda: calls.append("warm")), Tab([], [], [], pinned=fails)]
+    page.warm_up(gr.Blocks(), tabs)
     assert calls == ["opening", "warm"]
 
 
 def test_what_is_shipped_is_computed_once(served, monkeypatch):
     """Whoever asks again, also two at once; and an error is a sentence in place of the film."""
     calls, plain = [], compare_tab.rolled_out
-    monkeypatch.setattr(compare_tab, "rolled_out", lambda *asked: (calls.append(asked[-1]), plain(*asked))[1])
+    monkeypatch.setattr(compare_tab, "rolled_out", lambda *asked: (calls.append(asked[2]), plain(*asked))[1])
     asked = "v1", "v2", ROAD, 1311, False
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(lambda _: [*compare_tab.compared.stream(Session(), *asked)][-1], range(2))
-    assert len(calls) == 2 and first[0].pop("turn") != second[0].pop("turn")
+    assert calls.count(1311) == 2  # the server may still be making its examples
+    assert first[0].pop("turn") != second[0].pop("turn")
     assert first == second == compare(Session(), *asked)
     (answer,) = compare_tab.compared.stream(Session(), "v1", "v1", ROAD, 1311, False)
     assert "different" in answer[0]["error"] and answer[1:] == (gr.skip(),) * 6

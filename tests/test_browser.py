@@ -584,3 +584,23 @@ def test_the_keyboard_alone_is_enough(page):
     page.keyboard.press("Enter")
     player(page, "rt-scrub-player")
     assert page.locator("#rt-scrub-player canvas").first.is_visible()
+
+
+def test_a_page_comes_with_the_opening_unless_its_link_asks_for_another(browser, shipped):
+    seen = (
+        "window.seen = new Set(); document.addEventListener('rt-frame', e => window.seen.add(e.target.dataset.loads))"
+    )
+    page = browser.new_page()
+    page.add_init_script(seen)
+    for _ in range(60):  # made in the first seconds of the server
+        if "post-replay-single scenery 1289" in page.request.get(shipped).text():
+            break
+        page.wait_for_timeout(1000)
+    for link in ("", "?start=1301", "?start=999999999", "?left=v1&right=v2"):
+        page.goto(shipped + link)
+        player(page, "rt-compare-player")
+        page.wait_for_function("document.querySelectorAll('#rt-examples button').length == 4", timeout=90_000)
+        page.wait_for_timeout(1000)
+        shown = page.evaluate("[...window.seen]")  # which of the films that were sent
+        assert len(shown) == 1 and (shown == ["1"]) == (not link), link
+    page.close()

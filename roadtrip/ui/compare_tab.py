@@ -242,6 +242,7 @@ def build(session: gr.State) -> Tab:
         changes = duel_section.build(session, film)
     asked, outputs = [session, left, right, film, start], [show, start, numbers, *charts]
     draw: Event = QUIET | VIEW | {"fn": compared.stream, "inputs": [*asked, lossless], "outputs": outputs}
+    served = gr.Textbox(visible=False)  # the key of the film that the page came with
     redraws = [left.input, right.input, film.input, start.release, lossless.input]
     busy(PLAYER, *redraws)
     gr.on(redraws, **draw | {"api_visibility": "public", "api_name": "compare", "trigger_mode": "always_last"})
@@ -250,14 +251,28 @@ def build(session: gr.State) -> Tab:
     download(saving, "rt-compare-file", save_clip, [*asked, kind], "save_comparison", **VIEW)
     return Tab(
         address=address_of({"left": left, "right": right}, film, start),
-        first=[draw, QUIET | {"fn": thumbnails, "inputs": [], "outputs": picks}],
+        first=[
+            draw | {"fn": unless_served, "inputs": [served, *draw["inputs"]]},
+            QUIET | {"fn": thumbnails, "inputs": [], "outputs": picks},
+        ],
         changes=changes,
         opened=draw | {"fn": with_newest, "outputs": [left, film, *outputs]},
-        pinned=warm_up,
+        pinned=partial(pin_examples, show, served),
     )
 
 
-def warm_up() -> None:
-    """Makes the opening and the examples, which stay for all visitors."""
+def pin_examples(show: gr.HTML, served: gr.Textbox) -> None:
+    """Makes the examples, which stay for all visitors; pages opened from now on come with the first of them."""
     for e in examples():
         warm(partial(compared.pin, e.left, e.right, ROAD, e.start, False))
+    if opening := next(iter(examples()), None):
+        value = compared.pin(opening.left, opening.right, ROAD, opening.start, False).answer[0]
+        # whoever comes by a link to another start does not see this one
+        show.value, served.value = value | {"asked": value["asked"] | {"start": value["start"]}}, value["key"]
+
+
+def unless_served(served: str, session: Session, left: str, right: str, film: str, start: float, *rest: Any) -> Any:
+    """What `compared` gives, less the film that the page came with."""
+    for shown, *others in compared.stream(session, left, right, film, start, *rest):
+        there = shown.get("key") == served and shown["start"] == start
+        yield gr.skip() if there else shown, *others

@@ -127,7 +127,7 @@ def build() -> gr.Blocks:
             for field in tab.address:
                 field.component.change(None, [f.component for f in tab.address], js=js, **QUIET)
     # rendered and rolled out while the first visitor's browser is still loading the page
-    threading.Thread(target=warm_up, args=[[*tabs.values()]], daemon=True).start()
+    threading.Thread(target=warm_up, args=[page, [*tabs.values()]], daemon=True).start()
     return page
 
 
@@ -182,8 +182,10 @@ def refreshed(menu: Field, session: Session, chosen: str) -> Any:
     return gr.update(choices=choices, value=chosen if chosen in values else next(iter(values), None))
 
 
-def warm_up(tabs: list[Tab]) -> None:
+def warm_up(page: gr.Blocks, tabs: list[Tab]) -> None:
     """Makes what every first visit shows, the opening first. What fails here is said to the visitor who asks for it."""
-    for made in [tab.pinned for tab in tabs] + [tab.warm_up for tab in tabs]:
-        if made:
-            warm(made)
+    for made in [tab.pinned for tab in tabs if tab.pinned]:
+        warm(made)
+    page.config = page.get_config_file()  # with the opening, which a page then shows before it has asked for anything
+    for made in [tab.warm_up for tab in tabs if tab.warm_up]:
+        warm(made)
