@@ -164,7 +164,7 @@ def drop(page: Any, files: list[str]) -> None:
         actions += 2
     page.locator("#rt-tab-train input[type=file], input[type=file][multiple]").first.set_input_files(files)
     if fold.count():
-        page.get_by_text("59.jpg").first.wait_for(timeout=90_000)
+        page.locator(".file").nth(59).wait_for(timeout=90_000)  # uploaded all of them
         page.get_by_role("button", name="Use this film").click()
     page.wait_for_function("document.body.innerText.includes('60 frames')", timeout=90_000, polling=20)
     page.locator("#rt-start").click()
