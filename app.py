@@ -2,10 +2,7 @@
 
 import os
 
-# OpenMP's threads spin while they wait for each other, which takes the cores from the visitor's browser. Short enough to
-# leave them to it, long enough for a training step to lose nothing. Read when torch is imported, so it comes first.
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-if cores := os.environ.get("CPU_CORES"):  # a Space's share of its machine, whose cores are more
+if cores := os.environ.get("CPU_CORES"):  # a Space's share of its machine, whose cores are more; read by torch's import
     os.environ.setdefault("OMP_NUM_THREADS", cores)
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 

@@ -307,9 +307,6 @@ def run_push(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_app(args: argparse.Namespace) -> dict[str, Any]:
-    if "GOMP_SPINCOUNT" not in os.environ:  # see app.py: read when torch is imported, which this process has done
-        os.environ["GOMP_SPINCOUNT"] = "30000"
-        os.execv(sys.executable, [sys.executable, "-m", "roadtrip", "app", *(["--json"] if args.json else [])])
     from . import app
 
     app()
