@@ -296,9 +296,11 @@ def test_a_tab_opens_on_the_newest_model_until_it_has_shown_it(served):
         lost = module.with_newest(*asked)
         next(lost)
         lost.close()
-        *_, shown = module.with_newest(*asked)
-        assert shown[0] == session.newest and shown[2]["views"]
-        assert list(module.with_newest(*asked)) == [(gr.skip(),) * len(shown)]
+        shown = [*module.with_newest(*asked)]
+        assert any(answer[0] == session.newest and answer[2].get("views") for answer in shown)
+        if module is scrub_tab:
+            assert shown[0][-1] is None and shown[-1][-1]["items"]  # the starts, too
+        assert list(module.with_newest(*asked)) == [(gr.skip(),) * len(shown[0])]
 
 
 def test_a_paused_run_is_stepped_by_hand(served):
@@ -369,7 +371,8 @@ def test_what_the_api_measures_is_the_protocol(client, checkpoints):
 
 def test_scrub_over_the_api(client):
     player, start, words, chart = client.predict("v2", ROAD, 1300, 40, True, api_name="/scrub")
-    assert player["frames"] == 40 and player["labels"][0] == "g3" and start["value"] == 1300
+    assert player["frames"] == 40 and player["labels"][0] == "g3" and player["start"] == 1300
+    assert "value" not in start  # it may have been moved on meanwhile
     assert [view["label"] for view in player["views"]] == ["generated", "real film", "difference"]
     assert player["views"][0]["sprite"].startswith("data:image/png")
     assert chart["figure"]["data"][0]["name"].startswith("v2: ") and len(chart["figure"]["data"]) == 4

@@ -241,7 +241,10 @@ def test_starts_are_held_out_for_both_that_are_compared(session):
     for one, other in (("much", "little"), ("little", "much")):
         update = compare(session, one, other, "stills 1", 1289, False)[1]
         assert (update["minimum"], update["maximum"]) == (54, 58) and 54 <= update["value"] <= 58
-        assert compare(session, one, other, "stills 1", 57, False)[1]["value"] == 57
+        shown, slider, *_ = compare(session, one, other, "stills 1", 57, False)
+        assert shown["start"] == 57 and "value" not in slider
+        shown, slider, *_ = compare(session, one, other, "stills 1", 99, False)
+        assert 54 <= shown["start"] == slider["value"] <= 58
         player, _, words, *_ = compare(session, one, other, "stills 1", 30, False)
         assert player["key"].endswith(" 54") and "trained on this film" not in words
     assert firsts(session, "stills 1", much) == list(range(30, 59))

@@ -141,11 +141,11 @@ def compared(session: Session, left: str, right: str, film_name: str, start: flo
         headline=headline,
         said=said,
         begin=begin,
-        asked={"left": left, "right": right, "film": film_name},
+        asked={"left": left, "right": right, "film": film_name, "start": start},
         start=first,
     )
     clip = Clip({n: (y * 255).round().byte() for n, y in pictures.items()}, said, begin)
-    yield Shown((film_value, start_slider(starts, first), numbers, *charts, lags, rhythm), clip)
+    yield Shown((film_value, start_slider(starts, first, start), numbers, *charts, lags, rhythm), clip)
 
 
 def table(found: dict[str, Oscillation], real: RealFilm) -> str:
@@ -173,8 +173,8 @@ def picked_example(session: Session, event: gr.EventData) -> Any:
     if example is None:
         yield (gr.skip(),) * 10
         return
-    for shown in compared.stream(session, example.left, example.right, ROAD, example.start, False):
-        yield example.left, example.right, ROAD, *shown
+    for film, slider, *others in compared.stream(session, example.left, example.right, ROAD, example.start, False):
+        yield example.left, example.right, ROAD, film, slider | {"value": example.start}, *others
 
 
 def with_newest(session: Session, left: str, right: str, film_name: str, *rest: Any) -> Iterator[Any]:
@@ -245,7 +245,7 @@ def build(session: gr.State) -> Tab:
     served = gr.Textbox(visible=False)  # the key of the film that the page came with
     redraws = [left.input, right.input, film.input, start.release, lossless.input]
     busy(PLAYER, *redraws)
-    gr.on(redraws, **draw | {"api_visibility": "public", "api_name": "compare", "trigger_mode": "always_last"})
+    gr.on(redraws, **draw | {"api_visibility": "public", "api_name": "compare"})
     picks.click(picked_example, session, [left, right, film, *outputs], **QUIET | {"concurrency_limit": 4})
     live.click(None, js="() => window.rtOpen('drive')", **QUIET)
     download(saving, "rt-compare-file", save_clip, [*asked, kind], "save_comparison", **VIEW)
@@ -266,9 +266,8 @@ def pin_examples(show: gr.HTML, served: gr.Textbox) -> None:
     for e in examples():
         warm(partial(compared.pin, e.left, e.right, ROAD, e.start, False))
     if opening := next(iter(examples()), None):
-        value = compared.pin(opening.left, opening.right, ROAD, opening.start, False).answer[0]
-        # whoever comes by a link to another start does not see this one
-        show.value, served.value = value | {"asked": value["asked"] | {"start": value["start"]}}, value["key"]
+        show.value = compared.pin(opening.left, opening.right, ROAD, opening.start, False).answer[0]
+        served.value = show.value["key"]
 
 
 def unless_served(served: str, session: Session, left: str, right: str, film: str, start: float, *rest: Any) -> Any:

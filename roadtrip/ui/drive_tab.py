@@ -224,7 +224,7 @@ def start_range(session: Session, model_name: str, film_name: str, start: float)
     try:
         model = session.model(model_name)
         film = film_for(session, film_name, model)
-        return start_slider(offered_starts(film, [model]), start_near(film, [model], start, WINDOW))
+        return start_slider(offered_starts(film, [model]), start_near(film, [model], start, WINDOW), start)
     except RoadtripError:  # the drive itself says it
         return gr.skip()
 

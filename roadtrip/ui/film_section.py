@@ -118,7 +118,7 @@ def build(session: gr.State, film: gr.Dropdown, show: gr.HTML) -> tuple[gr.Textb
     pictures = gr.HTML(apply_default_css=False, elem_id="rt-film")
     draw: Event = QUIET | {"fn": update_view, "inputs": [session, film, gap], "outputs": [about, pictures, show]}
     film.input(lambda: "", None, gap, **QUIET).then(**draw)
-    gap.input(**draw, trigger_mode="always_last")
+    gap.input(**draw)
     busy(PLAYER, film.input, files.upload)
     uploaded = files.upload(
         upload, [session, files, gap], [film, about, pictures, show], api_name="upload", show_progress_on=[about]

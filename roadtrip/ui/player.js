@@ -10,7 +10,7 @@ const [back, play, next, keep] = root.querySelectorAll('button');
 const [speeds, ways, layouts] = root.querySelectorAll('select');
 const holder = root.closest('[id^=rt-]').id;
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)');
-let film = null, frame = 0, timer = null, loads = 0, forward = true, solo = -1, edge = 0.5, dared = false;
+let film = null, frame = 0, timer = null, loads = 0, forward = true, solo = -1, edge = 0.5, dared = false, turn;
 
 // Frame t of a view, from the share x of its width to the right edge, onto a canvas of any size.
 const paint = (context, view, t, x = 0) => {
@@ -168,10 +168,12 @@ function figure_of(view) {
 }
 
 async function show(value) {
+  if (value && value.turn !== undefined && value.turn === turn) return;  // gradio gives the last of a stream twice
+  turn = value && value.turn;
   if (value && value.busy) return say(`${value.busy.what}: ${value.busy.done} of ${value.busy.of} frames`, value.busy.done / value.busy.of);
   const mine = ++loads;
   if (!value || !value.views) { say(''); return clear(value && value.error); }
-  if (window.rtStale && window.rtStale(holder, value.asked)) return;  // something else was asked for meanwhile
+  if (window.rtStale && window.rtStale(holder, value.asked, value.start)) return;  // something else was asked for meanwhile
   const decoded = await Promise.all(value.views.map(async view => {
     const image = new Image(); image.src = view.sprite; await image.decode(); return { ...view, image };
   }));

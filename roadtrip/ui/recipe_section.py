@@ -150,7 +150,7 @@ def details(section: Section) -> tuple[gr.Textbox, Event]:
     filled = [changes, sketch, about, *parts]
     name.input(choose, name, filled, **QUIET)
     fill: Event = QUIET | {"fn": read, "inputs": [name, changes], "outputs": filled[1:]}
-    changes.input(**fill, trigger_mode="always_last")
+    changes.input(**fill)
     for button, preset in zip(buttons, PRESETS):
         button.click(partial(fill_in, preset), None, [name, seconds, *filled], **QUIET)
     for f, part, wrong in zip(FIELDS, parts, notes):

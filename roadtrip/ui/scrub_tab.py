@@ -113,11 +113,12 @@ def scrubbed(
         curves = chart_value(error_curves(errors, deepest, title, recipe_of(model)), PLAYER)
     else:
         headline, curves = "No more real frames from this start: there is nothing to compare the rollout with.", None
-    key, asked = f"{model_name} {film_name} {first} {horizon}", {"model": model_name, "film": film_name}
+    key = f"{model_name} {film_name} {first} {horizon}"
+    asked = {"model": model_name, "film": film_name, "start": start}
     film_value = player_value(views, key, lossless, headline=headline, said=said, asked=asked, start=first)
     pictures = {"real film": real, title: y} if len(real) else {title: y}
     clip = Clip({n: (v * 255).round().byte() for n, v in pictures.items()}, {title: said.get("generated", "")}, 0)
-    yield Shown((film_value, start_slider(offered_starts(film, [model]), first), numbers, curves), clip)
+    yield Shown((film_value, start_slider(offered_starts(film, [model]), first, start), numbers, curves), clip)
 
 
 @user_errors()
@@ -132,13 +133,14 @@ def strip_of(session: Session, model_name: str, film_name: str) -> Any:
 
 
 def with_newest(session: Session, model_name: str, film_name: str, *rest: Any) -> Iterator[Any]:
-    """(model, film, *what `scrubbed` gives) when the tab is opened for the first time since a training began."""
+    """(model, film, *what `scrubbed` gives, the starts) when the tab is opened for the first time since a training."""
     newest, run = session.offer("scrub"), session.runs
     if newest is None:  # to yield nothing would empty all of them
-        yield (gr.skip(),) * 6
+        yield (gr.skip(),) * 7
     else:
         for shown in scrubbed.stream(session, *newest, *rest):
-            yield *newest, *shown
+            yield *newest, *shown, None  # starts of another film go at once
+        yield *(gr.skip(),) * 6, strip_of(session, *newest)
         session.offered["scrub"] = run  # gradio drops what a page waits for when that stops a training
 
 
@@ -235,9 +237,11 @@ def build(session: gr.State) -> Tab:
     redraws = [model.input, film.input, start.release, horizon.release, lossless.input]
     taken = file.upload(take_checkpoint, [session, file], model, api_name="checkpoint_upload")
     busy(PLAYER, *redraws, file.upload)
-    gr.on(redraws, **draw | {"api_visibility": "public", "api_name": "scrub", "trigger_mode": "always_last"})
+    gr.on(redraws, **draw | {"api_visibility": "public", "api_name": "scrub"})
     taken.success(**draw).then(**draw_strip)
-    gr.on([model.input, film.input], **draw_strip)
+    others = [model.input, film.input]
+    gr.on(others, None, outputs=starts, js="() => null", **QUIET)  # old starts never stand under a new name
+    gr.on(others, **draw_strip)
     starts.click(pick_start, None, start, **QUIET).then(**draw)
     download(saving, "rt-scrub-file", save_clip, [*asked, kind], "save_clip", **VIEW)
     download(alone, "rt-export", export, [*asked, kinds], "export", **VIEW)
@@ -249,5 +253,5 @@ def build(session: gr.State) -> Tab:
         ],
         first=[draw, draw_strip],
         changes=[taken],
-        opened=draw | {"fn": with_newest, "outputs": [model, film, *outputs]},
+        opened=draw | {"fn": with_newest, "outputs": [model, film, *outputs, starts]},
     )

@@ -37,10 +37,11 @@
   };
   window.rtPick = (player, values) => window.rtShare(of(player), { ...values, frame: null });
   window.rtHolds = (player, values) => Object.entries(values).every(([k, v]) => alike((known[of(player)] || {})[k], v));
-  // whether an answer belongs to what is no longer asked for
-  window.rtStale = (player, values) => {
+  // whether an answer belongs to what is no longer asked for; the start that it found may stand in the address already
+  window.rtStale = (player, values, start) => {
     const own = known[of(player)] || {};
-    return Object.entries(values || {}).some(([k, v]) => own[k] !== undefined && own[k] !== null && !alike(own[k], v));
+    const holds = (k, v) => own[k] === undefined || own[k] === null || alike(own[k], v);
+    return Object.entries(values || {}).some(([k, v]) => !holds(k, v) && !(k === 'start' && holds(k, start)));
   };
   // what is shown, as the server found it
   window.rtAnswer = (player, values, start) => { if (values) window.rtShare(of(player), start === null ? values : { ...values, start }); };

@@ -68,9 +68,11 @@ def start_near(film: Film, models: Sequence[NextFrame], start: float | None, hor
     return nearest_start(starts, start) if within else first_start(film, models, horizon)
 
 
-def start_slider(starts: Tensor, first: int) -> dict[str, Any]:
-    """The slider over these starts, at the one that is shown."""
-    return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), value=first)
+def start_slider(starts: Tensor, first: int, asked: float) -> dict[str, Any]:
+    """The slider over these starts, at the one that is shown; it stays where it is, perhaps moved on meanwhile, if that is
+    the one that was asked for."""
+    there: dict[str, Any] = {} if first == asked else {"value": first}
+    return gr.update(minimum=int(starts.min()), maximum=int(starts.max()), **there)
 
 
 def recipe_of(model: NextFrame) -> str:

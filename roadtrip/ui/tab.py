@@ -18,7 +18,8 @@ from .library import ROAD, opening_model, shipped_titles
 from .session import Session
 
 Event = dict[str, Any]  # what gradio listens with: fn, inputs, outputs, and how it is queued
-QUIET: Event = {"api_visibility": "private", "show_progress": "hidden"}
+# of what happens while the answer to the same is awaited, the last counts; gradio would pass over all of it
+QUIET: Event = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
 FIRST = 1200  # the rendered road's first held-out frame
 # beside a training; most of them only wait for their turn
 VIEW: Event = {"concurrency_id": "view", "concurrency_limit": VIEWS, "show_progress": "hidden"}
@@ -83,8 +84,7 @@ def range_note(*limits: Limits) -> None:
         return ""
 
     fields = [limit.field for limit in limits]
-    how: Event = QUIET | {"queue": False, "trigger_mode": "always_last"}
-    gr.on([field.change for field in fields], check, fields, wrong, **how)
+    gr.on([field.change for field in fields], check, fields, wrong, **QUIET | {"queue": False})
 
 
 def film_and_start(first: int = FIRST) -> tuple[gr.Dropdown, gr.Slider]:

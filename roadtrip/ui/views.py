@@ -97,7 +97,8 @@ class _Kept:
 
 
 _kept = _Kept()
-_turns = count()  # a page passes over a value that is the same as the one before, and would stay dimmed
+# a page passes over a value that is the same as the one before, and would stay dimmed; no two servers begin alike
+_turns = count(int(1000 * time.time()))
 
 
 class View(NamedTuple):
