@@ -13,7 +13,7 @@ app: $(VENV)/.ready
 	$(BIN)/python app.py
 
 test: $(VENV)/.ready-dev browser
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 tests notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbmake --nbmake-timeout=600 tests notebooks
 
 # at the lower ends of all ranges, in an environment of its own: make test-lowest PYTHON=python3.12
 test-lowest:

@@ -601,7 +601,7 @@ def test_a_page_comes_with_the_opening_unless_its_link_asks_for_another(browser,
     page = browser.new_page()
     page.add_init_script(seen)
     for _ in range(60):  # made in the first seconds of the server
-        if "post-replay-single scenery 1289" in page.request.get(shipped).text():
+        if "post-replay-single the rendered road 1289" in page.request.get(shipped).text():
             break
         page.wait_for_timeout(1000)
     for link in ("", "?start=1301", "?start=999999999", "?left=v1&right=v2"):
