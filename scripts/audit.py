@@ -1,6 +1,7 @@
 """Known weaknesses of what is installed, by pip-audit: `make audit`.
 
-Ends with an error also where nothing was looked up, as from a mirror that only has the packages.
+Ends with an error also where nothing was looked up, as from a mirror that only has the packages. Arguments go to pip-audit:
+`python -m scripts.audit --vulnerability-service osv --osv-url ADDRESS` asks another index.
 """
 
 import json
@@ -10,6 +11,7 @@ import sys
 
 def main() -> int:
     command = [sys.executable, "-m", "pip_audit", "--skip-editable", "--progress-spinner", "off", "--format", "json"]
+    command += sys.argv[1:]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(asked.stdout)["dependencies"] if asked.stdout.startswith("{") else []
     known = [package for package in found if "vulns" in package]
