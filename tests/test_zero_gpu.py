@@ -117,3 +117,16 @@ def test_what_is_refused_is_a_sentence(ask):
         ask("train", ROAD, "", "v1", "batch=512 unroll=16", 5, 0)
     with pytest.raises(Exception, match="larger than the maximum"):
         ask("train", ROAD, "", "v1", SMALL, 1800, 0)
+
+
+def test_nothing_is_left_to_import_that_another_thread_may_be_importing_at_a_fork():
+    """A forked training waited for ever for kornia, which the warm-up had begun to import."""
+    env = os.environ | {"SPACES_ZERO_GPU": "true", "PYTHONPATH": f"{ROOT}:{Path(__file__).parent / 'zero_gpu'}"}
+    code = "import sys, roadtrip.ui.training; print(*(n for n in sys.modules if n.startswith('kornia.')))"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    lazily = {
+        name
+        for file in (ROOT / "roadtrip").glob("*.py")
+        for name in re.findall(r"^\s+from (kornia\.\w+) import", file.read_text(), re.M)
+    }
+    assert lazily and lazily <= {*done.stdout.split()}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, wait
 from contextlib import closing, suppress
 from functools import wraps
+from importlib import import_module
 from inspect import isgeneratorfunction
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
@@ -227,6 +228,10 @@ def gpu(seconds: Callable[..., int]) -> Callable[[Callable[..., Iterator[T]]], C
         return lambda function: function
     import gradio as gr
     import spaces
+
+    # what a training imports when it first needs it: one that is forked while another thread imports it waits for ever
+    for name in ("enhance", "filters", "geometry", "metrics"):
+        import_module(f"kornia.{name}")
 
     def decorate(function: Callable[..., Iterator[T]]) -> Callable[..., Iterator[T]]:
         @spaces.GPU(duration=lambda most, _: most)
