@@ -158,7 +158,7 @@ def _rgb(image: Image) -> Image:
 
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float32)
-        brightest = values.max(initial=0, where=np.isfinite(values))
+        brightest = np.where(np.isfinite(values), values, 0).max()
         if image.mode == "F" and brightest <= 1.5:
             top = 1  # some overshoot a little
         elif brightest <= 255:
