@@ -6,8 +6,8 @@ The public names, in story order.
 import os
 from typing import Any
 
-# OpenMP's threads spin while they wait for each other, and beside other work on the same cores a training then takes three
-# times as long. Long enough for a step to lose nothing where it is alone. Read by torch's import, so it comes first.
+# OpenMP's threads spin while they wait for each other: beside other work on the same cores a training takes more than twice
+# as long then. Long enough for a step to lose nothing where it is alone. Read by torch's import, so it comes first.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 from .errors import RoadtripError
