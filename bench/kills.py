@@ -149,7 +149,7 @@ def run() -> int:
     options.add_argument("--seed", type=int, default=0, help="of the moments")
     asked = vars(options.parse_args())
     tqdm.monitor_interval = 0  # its thread would be forked
-    training.REPORT_EVERY = 0.02  # seconds, so that a short run is saved many times
+    training.REPORT_EVERY, running.SAVE_EVERY = 0.02, 0.0  # seconds, so that a short run is saved many times
     torch.set_num_threads(1)  # a process with OpenMP's threads can't be forked
     recipes.RECIPES["tiny"] = replace(recipes.RECIPES["v2"], name="tiny", width=8, depth=0, batch=1)
     # runs of a study in the process that is killed: its workers would load the package anew each time

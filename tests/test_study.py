@@ -19,6 +19,7 @@ from PIL import Image, ImageFilter
 import roadtrip as rt
 from roadtrip import study
 from roadtrip.__main__ import main
+from roadtrip.oscillation import ROW
 from roadtrip.study import analysis, pool, running
 
 TOO_LITTLE = {"width": 8, "depth": 1, "disc_width": 8, "batch": 2}
@@ -183,6 +184,82 @@ def test_a_run_leaves_the_callers_threads_as_they_were(drive, tmp_path):
         assert torch.get_num_threads() == 3 and row["threads"] == 1
     finally:
         torch.set_num_threads(threads)
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_at(monkeypatch, step):
+    """Runs end at this step, as by a signal, and are saved after each; the list tells which steps are made."""
+    made, whole_step = [], running.Run.step
+
+    def end(self, steps, only=None):
+        if self.step_count == step:
+            raise Killed
+        made.append(self.step_count)
+        return whole_step(self, steps, only)
+
+    monkeypatch.setattr(running, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(running.Run, "step", end)
+    return made
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Rows say what was trained, not how that drives."""
+    monkeypatch.setattr(running, "measure", lambda *_: dict.fromkeys((*ROW, "onset", "psnr")))
+
+
+@pytest.mark.parametrize("arm", ["pair", "v4"])
+def test_a_run_that_was_killed_goes_on_and_gives_the_same_row(drive, tmp_path, monkeypatch, unmeasured, capsys, arm):
+    job = study.Job(arm, f"{drive}:1", 3, 14, (32, 48), SMALL)
+    unbroken = running.run(job, tmp_path / "unbroken")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, 9)
+        running.run(job, tmp_path / "killed")
+    assert "seed 3: step 8 of 14" in capsys.readouterr().err
+    made = killed_at(monkeypatch, None)
+    assert without_time([running.run(job, tmp_path / "killed")]) == without_time([unbroken])
+    assert made == [*range(9, 14)]
+    for name in sorted(p.relative_to(tmp_path / "unbroken") for p in (tmp_path / "unbroken").rglob("*.safetensors")):
+        assert (tmp_path / "unbroken" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    assert not list(tmp_path.rglob("train-state*")), "what only an unfinished run needs goes with its end"
+
+
+@pytest.mark.parametrize("fault", ["no state", "torn", "another seed", "no curve"])
+def test_what_a_run_cannot_go_on_from_is_made_anew(drive, tmp_path, monkeypatch, unmeasured, fault):
+    job = study.Job("v2", f"{drive}:1", 3, 5, (32, 48), SMALL)
+    unbroken = running.run(job, tmp_path / "unbroken")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, 3)
+        running.run(job, tmp_path / "killed")
+    (state,) = tmp_path.rglob("train-state.safetensors")
+    if fault == "no state":
+        state.unlink()
+    elif fault == "torn":
+        state.write_bytes(state.read_bytes()[:-100])
+    else:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            if fault == "no curve":
+                patch.setattr(running, "to_json", lambda curve: None)
+            killed_at(patch, 2)
+            running.run(replace(job, seed=3 + (fault == "another seed")), tmp_path / "other")
+        (other,) = (tmp_path / "other").rglob("train-state.safetensors")
+        state.write_bytes(other.read_bytes())
+    made = killed_at(monkeypatch, None)
+    assert without_time([running.run(job, tmp_path / "killed")]) == without_time([unbroken])
+    assert made == [*range(5)]
+
+
+def test_a_run_that_cannot_be_saved_on_its_way_says_so_and_goes_on(drive, tmp_path, monkeypatch, unmeasured, capsys):
+    def full(*_, **__):
+        raise rt.RoadtripError("Cannot write the checkpoint: the disk is full; free some room.")
+
+    monkeypatch.setattr(running, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(running, "save", full)
+    row = running.run(study.Job("v2", f"{drive}:1", 3, 3, (32, 48), SMALL), tmp_path)
+    assert len(row["training_curve"]) == 3 and capsys.readouterr().err.count("the disk is full") == 2
 
 
 def test_vectors_set_by_hand_stay(monkeypatch):

@@ -4,6 +4,7 @@ Independent of how many runs there are and of where they run.
 """
 
 import json
+import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ from typing import Any, cast
 import torch
 
 from ..atomic import whole_file
-from ..checkpoint import save_or_keep, versions
+from ..checkpoint import load_state, save, save_or_keep, versions
 from ..endless import endless_row, measure_endless
 from ..errors import RoadtripError
 from ..evaluation import (
@@ -35,10 +36,11 @@ from ..model import NextFrame
 from ..oscillation import COMPARED, MIN_WINDOW, ROW, as_row, median_oscillation
 from ..rollout import rollout
 from ..sources import open_film
-from ..train import Run, find_device
+from ..train import Paused, Run, find_device
 from .rows import Job, Row, film_and_gap, key_of, to_json
 
 CHECKS = 12  # at a fixed start while a run trains
+SAVE_EVERY = 60.0  # seconds between saves of a run that trains
 LATE = verdict_window(HORIZON)  # frames at the end of a rollout that are measured
 
 
@@ -50,23 +52,24 @@ def run(job: Job, folder: Path, device: str | None = None) -> Row:
     less than to share one run between them. Of the processor's vectors it takes what the process has; `study` starts
     processes with VECTORS.
 
-    A run that was killed is trained again from its beginning and gives the same row. Raises RoadtripError where the film
-    can't be opened or has no held-out stretch that is long enough to measure on.
+    A run that was killed goes on from where it was saved last and gives the same row; each save is told on standard
+    error. Raises RoadtripError where the film can't be opened or has no held-out stretch that is long enough to measure on.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         film = open_job(job)
         key = job.key(film.fingerprint, film.gap)
-        row_file = folder / job.folder(key) / "row.json"
+        home = folder / job.folder(key)
+        row_file = home / "row.json"
         with suppress(OSError, ValueError):  # not there, or damaged
             row: Row = json.loads(row_file.read_text())
             if key_of(row) == key:
                 return row
-        row, model = _trained(job, film, find_device(device))
+        row, model = _trained(job, film, find_device(device), home)
     finally:
         torch.set_num_threads(threads)
-    save_or_keep(row_file.parent, model)
+    save_or_keep(home, model)
     with whole_file(row_file) as file:
         file.write_text(json.dumps(row, allow_nan=False))
     return row
@@ -77,8 +80,8 @@ def open_job(job: Job) -> Film:
     return open_film(source, size=job.size, gap=gap)
 
 
-def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame]:
-    """The row of a run, and what it trained."""
+def _trained(job: Job, film: Film, device: torch.device, home: Path) -> tuple[Row, NextFrame]:
+    """The row of a run, and what it trained. Until it is done it is kept in `home`."""
     ahead = 2 + max(HORIZONS)
     if not len(film.starts(ahead, "held_out", HELD_OUT)):
         raise RoadtripError(
@@ -88,17 +91,25 @@ def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame
     about_film = of_film(film)
     starts = film.starts(2, "held_out", HELD_OUT)
     middle = film.clips(starts[len(starts) // 2].view(1), 2)  # uint8 [1, 2, 3, H, W]
-    began = time.perf_counter()
     exact = device.type == "cpu" and not job.endless
     training = Run(job.recipe, film, job.seed, HELD_OUT, device, "float32" if exact else "auto")
+    training_curve = _go_on(training, home)
+    began = time.perf_counter() - training.spent
+    saved = time.perf_counter()
     checks = {round(job.steps * (i + 1) / CHECKS) for i in range(CHECKS)}
-    training_curve = []
-    for step in range(1, job.steps + 1):
+    while training.step_count < job.steps:
         losses = training.step(job.steps)
-        if step in checks:  # at a fixed start, a clock of its own (H4): of 32 frames the second half
+        if training.step_count in checks:  # at a fixed start, a clock of its own (H4): of 32 frames the second half
             frames = rollout(training.model, middle[:, 0], middle[:, 1], 2 * MIN_WINDOW)[:, -MIN_WINDOW:]
             measures = as_row(median_oscillation(oscillations(frames, film)))
-            training_curve.append({"step": step} | measures | {k: v.item() for k, v in losses.items()})
+            at = {"step": training.step_count}
+            training_curve.append(at | measures | {k: v.item() for k, v in losses.items()})
+        now = time.perf_counter()
+        if training.step_count < job.steps and now - saved > SAVE_EVERY:
+            training.spent = now - began
+            _keep(training, training_curve, home)
+            saved = time.perf_counter()
+            _tell(f"{job.arm} on {job.film_name}, seed {job.seed}: step {training.step_count} of {job.steps}")
     seconds = time.perf_counter() - began
     for model in (training.model, training.ema):
         model.provenance = replace(model.provenance, step=job.steps, steps=job.steps)
@@ -129,6 +140,36 @@ def _trained(job: Job, film: Film, device: torch.device) -> tuple[Row, NextFrame
     }
     # five digits are more than any measure is good for; and as it is read from its file, where a tuple is a list
     return cast(Row, to_json(row, digits=5)), training.model
+
+
+def _keep(training: Run, training_curve: list[dict[str, Any]], home: Path) -> None:
+    """Saves a run on its way; where that can't be, says so and leaves it to the end."""
+    tensors, facts = training.state()
+    facts |= {"training_curve": to_json(training_curve), "nonfinite": bool(training.nonfinite)}
+    try:
+        save(home, Paused(training.model, tensors, facts), resumable=True)
+    except RoadtripError as error:  # there may be room again when it ends
+        _tell(str(error))
+
+
+def _go_on(training: Run, home: Path) -> list[dict[str, Any]]:
+    """Takes up the run that `home` keeps, and returns its training curve so far; a run that isn't there, is damaged or is
+    another one's begins anew."""
+    try:
+        tensors, facts = load_state(home)
+        curve, nonfinite = facts["training_curve"], facts["nonfinite"]
+        if type(curve) is not list or type(nonfinite) is not bool:
+            return []
+        training.restore(tensors, facts, unbroken=True)
+    except (RoadtripError, KeyError):
+        return []
+    training.nonfinite += nonfinite
+    return curve
+
+
+def _tell(sentence: str) -> None:
+    with suppress(BrokenPipeError):
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def measure(model: NextFrame, film: Film) -> dict[str, Any]:
