@@ -204,7 +204,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("lstm", unroll=2, bottleneck="lstm", depth=3),
         Recipe(
             "v4",
-            width=64,
+            width=32,
             depth=2,
             anchor=True,
             evaluations=4,
@@ -214,7 +214,7 @@ RECIPES: dict[str, Recipe] = {
             drive_noise=0.03,
             damage=0.25,
             replay=6,
-            replay_share=0.25,
+            replay_share=0.5,
             batch=16,
             ema=0.998,
             flip=0.0,

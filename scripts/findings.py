@@ -57,7 +57,7 @@ class Findings:
                 [row for row in self.all if tuple(row["size"]) != SIZE and "endless" not in row]
             ),
             "endless": lambda: self.endless([r for r in self.all if "endless" in r and r["steps"] > STEPS], CONTROLS),
-            "ablations": lambda: self.endless([r for r in self.all if "endless" in r and r["steps"] <= STEPS]),
+            "minute": lambda: self.endless([r for r in self.all if "endless" in r and r["steps"] <= STEPS]),
             "again": self.again,
         }
 
