@@ -23,7 +23,7 @@ from . import study
 from .atomic import remove_leftovers
 from .checkpoint import CONFIG, MODEL, STATE, load, load_state, save, save_or_keep
 from .endless import endless_row, measure_endless, sentence
-from .errors import RoadtripError
+from .errors import RoadtripError, tell
 from .evaluation import HELD_OUT, HORIZON, N_STARTS, evaluate
 from .export import rate_of, write
 from .film import Film
@@ -41,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result: dict[str, Any] = args.run(args)
     except RoadtripError as error:
-        _tell(str(error))
+        tell(str(error))
         return 2
     except KeyboardInterrupt:
-        _tell("Stopped.")
+        tell("Stopped.")
         return 130
     except BrokenPipeError:  # whoever read the progress has gone
         return 2
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(to_json(result), allow_nan=False), flush=True)
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it is tried again at the end
-            _tell(f"Cannot write the result to standard output: {error.strerror}.")
+            tell(f"Cannot write the result to standard output: {error.strerror}.")
             return 2
     return 0
 
@@ -157,7 +157,7 @@ def run_import(args: argparse.Namespace) -> dict[str, Any]:
     film = _film(args)
     film.save(args.out)
     summary = film.describe()
-    _tell(summary.sentence())
+    tell(summary.sentence())
     return asdict(summary) | {"out": args.out, "fingerprint": film.fingerprint}
 
 
@@ -204,7 +204,7 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
                     try:
                         save(args.out, p, resumable=True)
                     except RoadtripError as error:  # there may be room again when it ends
-                        _tell(str(error))
+                        tell(str(error))
                     saved = monotonic()
                     cost = saved - began
         except RoadtripError:
@@ -216,9 +216,9 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
         p.run.command = command if unfinished else None
         save_or_keep(args.out, p, args.resumable or unfinished)
     if unfinished:
-        _tell(f"Stopped after {p.step} steps; the same command goes on from there.")
+        tell(f"Stopped after {p.step} steps; the same command goes on from there.")
         sys.exit(128 + caught[0])
-    _tell(f"Trained {p.recipe.name} for {p.step} steps with seed {p.seed}; the checkpoint is in {args.out}.")
+    tell(f"Trained {p.recipe.name} for {p.step} steps with seed {p.seed}; the checkpoint is in {args.out}.")
     facts = p.model.provenance.to_dict()
     return {"out": args.out, "step": p.step, "losses": p.losses, "steps_per_second": p.steps_per_second} | {
         k: facts[k] for k in ("recipe", "seed", "film", "held_out", "dtype", "device", "versions", "start")
@@ -243,7 +243,7 @@ def run_rollout(args: argparse.Namespace) -> dict[str, Any]:
     write(args.out, frames, fps=args.fps, scale=args.scale)
     fps = rate_of(args.out, args.fps)
     rounded = f" at {fps:.4g} frames a second, the nearest that a gif plays at" if fps != args.fps else ""
-    _tell(f"Wrote {args.horizon} generated frames to {args.out}{rounded}; they start at frame {start}, {where}.")
+    tell(f"Wrote {args.horizon} generated frames to {args.out}{rounded}; they start at frame {start}, {where}.")
     return {"out": args.out, "start": start, "gap": film.gap, "horizon": args.horizon, "size": list(film.size)}
 
 
@@ -260,7 +260,7 @@ def run_measure(args: argparse.Namespace) -> dict[str, Any]:
         measured = evaluate(model, film, args.horizon, part, _held_out(model), args.most, progress=progress)
     oscillation = measured.oscillation
     if oscillation:
-        _tell(f"On frames {args.horizon - oscillation.frames + 1}–{args.horizon} the rollout {oscillation.verdict}.")
+        tell(f"On frames {args.horizon - oscillation.frames + 1}–{args.horizon} the rollout {oscillation.verdict}.")
     more: dict[str, Any] = {}
     if args.endless:
         if args.starts < 1:
@@ -268,7 +268,7 @@ def run_measure(args: argparse.Namespace) -> dict[str, Any]:
         each = measure_endless(model, film, args.endless, args.starts, held_out=_held_out(model), last=args.last)
         more["endless"] = endless_row(each)
         seen = "" if args.last is None else f", of which the last {each[0].frames} are measured"
-        _tell(f"Driving on for {args.endless} frames{seen}: {sentence(more['endless'])}")
+        tell(f"Driving on for {args.endless} frames{seen}: {sentence(more['endless'])}")
     return (
         measured.to_dict() | more | {"part": part, "gap": film.gap, "film": film.name, "fingerprint": film.fingerprint}
     )
@@ -302,7 +302,7 @@ def run_push(args: argparse.Namespace) -> dict[str, Any]:
     model = _model(args)
     film = _film(args, model)
     address = push_to_hub(model, args.to, film, private=args.private, license=args.license)
-    _tell(f"Uploaded to {address}.")
+    tell(f"Uploaded to {address}.")
     return {"address": address}
 
 
@@ -370,9 +370,9 @@ def _film(args: argparse.Namespace, model: NextFrame | None = None) -> Film:
 
         film = open_film(args.film, size=size, gap=gap, progress=progress)
     for name in film.skipped:
-        _tell(f"Skipped {name}: it could not be read.")
+        tell(f"Skipped {name}: it could not be read.")
     for note in () if args.run is run_import else film.notes:  # import's own sentence has them
-        _tell(note)
+        tell(note)
     return film
 
 
@@ -399,11 +399,6 @@ def _check_out(name: str | Path, folder: bool = False) -> None:
             file.write(bytes(4096))  # an empty one finds room on a full disk
     except OSError as error:
         raise RoadtripError(f"Cannot write {name}: {error.strerror}. Choose a folder that can be written.") from None
-
-
-def _tell(sentence: str) -> None:
-    with suppress(BrokenPipeError):
-        print(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ The command line prints it and exits with 2, the app shows it as a message; neit
 """
 
 import errno
+import sys
+from contextlib import suppress
 
 
 class RoadtripError(ValueError):
@@ -18,3 +20,9 @@ def no_room(error: BaseException) -> bool:
     """Whether a disk that is full or can't be written is behind an error."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     return isinstance(error, WriteError) or (isinstance(error, OSError) and error.errno in full)
+
+
+def tell(sentence: str) -> None:
+    """Says it on standard error, even where nobody reads that any more."""
+    with suppress(BrokenPipeError):
+        print(sentence, file=sys.stderr, flush=True)

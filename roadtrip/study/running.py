@@ -4,7 +4,6 @@ Independent of how many runs there are and of where they run.
 """
 
 import json
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -16,7 +15,7 @@ import torch
 from ..atomic import whole_file
 from ..checkpoint import load_state, save, save_or_keep, versions
 from ..endless import endless_row, measure_endless
-from ..errors import RoadtripError
+from ..errors import RoadtripError, tell
 from ..evaluation import (
     HELD_OUT,
     HORIZON,
@@ -109,7 +108,7 @@ def _trained(job: Job, film: Film, device: torch.device, home: Path) -> tuple[Ro
             training.spent = now - began
             _keep(training, training_curve, home)
             saved = time.perf_counter()
-            _tell(f"{job.arm} on {job.film_name}, seed {job.seed}: step {training.step_count} of {job.steps}")
+            tell(f"{job.arm} on {job.film_name}, seed {job.seed}: step {training.step_count} of {job.steps}")
     seconds = time.perf_counter() - began
     for model in (training.model, training.ema):
         model.provenance = replace(model.provenance, step=job.steps, steps=job.steps)
@@ -149,7 +148,7 @@ def _keep(training: Run, training_curve: list[dict[str, Any]], home: Path) -> No
     try:
         save(home, Paused(training.model, tensors, facts), resumable=True)
     except RoadtripError as error:  # there may be room again when it ends
-        _tell(str(error))
+        tell(str(error))
 
 
 def _go_on(training: Run, home: Path) -> list[dict[str, Any]]:
@@ -165,11 +164,6 @@ def _go_on(training: Run, home: Path) -> list[dict[str, Any]]:
         return []
     training.nonfinite += nonfinite
     return curve
-
-
-def _tell(sentence: str) -> None:
-    with suppress(BrokenPipeError):
-        print(sentence, file=sys.stderr, flush=True)
 
 
 def measure(model: NextFrame, film: Film) -> dict[str, Any]:
