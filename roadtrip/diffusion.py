@@ -123,15 +123,23 @@ def denoising_loss(guess: Tensor, real: Tensor, s: Tensor) -> Tensor:
     return error.mean(dim=(0, 2, 3, 4)).sum()
 
 
-def sample(denoise: Callable[[Tensor, Tensor], Tensor], z: Tensor, sampler: Sampler) -> Tensor:
+def sample(
+    denoise: Callable[[Tensor, Tensor], Tensor], z: Tensor, sampler: Sampler, near: Tensor | None = None
+) -> Tensor:
     """y drawn by DPM-Solver++ (2M, Lu et al. 2022) from z, standard normal [B, 3, H, W] times the
     temperature; deterministic but for z.
 
     The equation that it solves, dy/ds = (y − D)/s, holds for noise of any spectrum.
     denoise: gives the estimate of y without noise, of (y, s) with s float [B, 1, 1, 1].
+    near: a y to stay near to, float [B, 3, H, W]: what is drawn begins at the second level from it and the noise (Meng et
+    al. 2022, "SDEdit"), so that its coarse part is kept and its fine part is drawn anew.
     """
     ladder = sampler.ladder()
+    if near is not None:
+        ladder = ladder[1:] or ladder
     y = ladder[0] * coloured(z, sampler.slope)
+    if near is not None:
+        y = near + y
     before, step_before = None, 0.0
     for s, after in zip(ladder, [*ladder[1:], None]):
         guess = denoise(y, y.new_full((len(y), 1, 1, 1), s))

@@ -301,11 +301,13 @@ class NextFrame(
         self, frame: Tensor, state: State, noise: Tensor | None = None, z: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from. z: float [B, …] of
-        `latent_shape`, all that is random about this frame; None where that is None."""
+        `latent_shape`, all that is random about this frame; None where that is None. In training a real next frame may
+        stand behind it, [B, 6, H, W]: what is drawn stays near to that, see diffusion.sample."""
         code, moved, skip, state = self._explain(frame, state, noise)
         if self.sampler and self.denoiser:
             assert z is not None, "a network that samples draws from z"
-            return clamp(moved + SPREAD * sample(self._denoise(code, moved, skip), z, self.sampler)), state
+            near = (z[:, 3:] - moved) / SPREAD if z.shape[1] == 6 else None
+            return clamp(moved + SPREAD * sample(self._denoise(code, moved, skip), z[:, :3], self.sampler, near)), state
         return clamp(moved + self.decoder(code, skip)), state  # type: ignore[misc]
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:

@@ -83,6 +83,9 @@ class Recipe:
     replay_share: float = _value(
         1.0, "Share of a batch's clips that replay rolls out; the others stay real.", span=(0, 1)
     )
+    replay_near: float = _value(
+        0.0, "Share of a diffusion network's rollouts in replay that stay near to the real frames.", span=(0, 1)
+    )
     # the discriminator
     disc_frames: int = _value(2, "Frames the discriminator sees at once: 1 single, 2 the pair, 3.", span=(1, 3))
     disc_windows: str = _value("all", "Which windows of frames it sees.", choices=("all", "first"))
@@ -215,6 +218,7 @@ RECIPES: dict[str, Recipe] = {
             damage=0.25,
             replay=6,
             replay_share=0.5,
+            replay_near=0.5,
             batch=16,
             ema=0.998,
             flip=0.0,

@@ -430,16 +430,21 @@ class Run:
         if begin and n:
             made, shape = list(clips[:n, :2].unbind(dim=1)), self.model.latent_shape(*self.film.size)
             drawn: Iterator[Tensor | None] = repeat(None)
+            share = self.recipe.replay_near if shape else 0.0
+            near = share > 0 and torch.rand((), generator=self.random).item() < share
             if shape:
                 z = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
-                drawn = iter([self._on_device(self.recipe.temperature * one) for one in z])
+                white = [self._on_device(self.recipe.temperature * one) for one in z]
+                real = clips[:n, 2:].unbind(dim=1)
+                drawn = iter([torch.cat(both, dim=1) for both in zip(white, real)] if near else white)
             anchor = None if anchor is None else anchor[:n]
             frames = frames_in_turn(self.rolled_out, made[0], made[1], drawn, anchor=anchor)
             for _ in range(begin):
                 with torch.no_grad(), self._autocast():
                     made.append(next(frames))
                 yield
-            if self.recipe.carry_rate and self.carry is not None and begin > 2:
+            # near to real film, frames return as soon as it does, whatever the carry
+            if self.recipe.carry_rate and self.carry is not None and begin > 2 and not near:
                 returns = return_ratio(clips[:n, 2 : 2 + begin]) - return_ratio(torch.stack(made[2:], dim=1))
                 ahead = returns.clamp(-1, 1).item()
                 self.carry = min(max(self.carry + self.recipe.carry_rate * ahead, 0.0), SPANS["carry"][1])

@@ -34,6 +34,7 @@ _TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "v4-no-noise": ("v4", {"context_noise": 0.0}),
     "v4-no-damage": ("v4", {"damage": 0.0}),
     "v4-no-replay": ("v4", {"replay": 0}),
+    "v4-far-replay": ("v4", {"replay_near": 0.0}),
     "v4-no-anchor": ("v4", {"anchor": False}),
     "v4-no-refine": ("v4", {"refine": 0}),
     "v4-no-flow": ("v4", {"output": "change"}),
