@@ -124,29 +124,32 @@ def denoising_loss(guess: Tensor, real: Tensor, s: Tensor) -> Tensor:
 
 
 def sample(
-    denoise: Callable[[Tensor, Tensor], Tensor], z: Tensor, sampler: Sampler, near: Tensor | None = None
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    z: Tensor,
+    sampler: Sampler,
+    near: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """y drawn by DPM-Solver++ (2M, Lu et al. 2022) from z, standard normal [B, 3, H, W] times the
     temperature; deterministic but for z.
 
-    The equation that it solves, dy/ds = (y − D)/s, holds for noise of any spectrum.
+    The equation that it solves, dy/ds = (y − D)/s, holds for noise of any spectrum. Levels fall geometrically, so that in
+    the solver's own time ln s all steps are as long.
     denoise: gives the estimate of y without noise, of (y, s) with s float [B, 1, 1, 1].
-    near: a y to stay near to, float [B, 3, H, W]: what is drawn begins at the second level from it and the noise (Meng et
-    al. 2022, "SDEdit"), so that its coarse part is kept and its fine part is drawn anew.
+    near: a y [B, 3, H, W] and bool [B, 1, 1, 1]; where True what is drawn begins from that y, under noise of the ladder's
+        second level (Meng et al. 2022, "SDEdit"): its coarse part stays, its fine part is drawn anew.
     """
-    ladder = sampler.ladder()
+    first, *others = sampler.ladder()
+    s = z.new_full((len(z), 1, 1, 1), first)
+    noise = coloured(z, sampler.slope)
+    y = s * noise
     if near is not None:
-        ladder = ladder[1:] or ladder
-    y = ladder[0] * coloured(z, sampler.slope)
-    if near is not None:
-        y = near + y
-    before, step_before = None, 0.0
-    for s, after in zip(ladder, [*ladder[1:], None]):
-        guess = denoise(y, y.new_full((len(y), 1, 1, 1), s))
-        if after is None:
-            return guess
-        step = math.log(s / after)
-        ahead = guess if before is None else guess + (guess - before) * (step / step_before / 2)
-        y = (after / s) * y + (1 - after / s) * ahead
-        before, step_before = guess, step
-    raise AssertionError("a ladder has at least one level")
+        close, where = near
+        s = torch.where(where, others[0] if others else first, s)
+        y = torch.where(where, close, 0.0) + s * noise
+    shrink = (sampler.last / s) ** (1 / max(len(others), 1))
+    guess = before = denoise(y, s)
+    for _ in others:
+        ahead = guess + (guess - before) / 2
+        y, s, before = shrink * y + (1 - shrink) * ahead, shrink * s, guess
+        guess = denoise(y, s)
+    return guess

@@ -288,26 +288,32 @@ class NextFrame(
     def observe(self, frame: Tensor, noise: Tensor | None = None, anchor: Tensor | None = None) -> State:
         """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it.
         anchor: a still of the same drive, alike; None is the frame itself."""
-        state = self.bottleneck.observe(self._code(frame, noise)[0])
-        if self.anchor:
-            state = (*state, self.anchor(self.encoder(frame if anchor is None else anchor)[0]))
-        return state
+        code = self._code(frame, noise)[0]
+        if not self.anchor:
+            return self.bottleneck.observe(code)
+        seen = self.anchor(self.encoder(frame if anchor is None else anchor)[0])
+        return (*self.bottleneck.observe(code + seen), seen)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...] | None:
         """The shape of z for one frame of this size, standard normal; None for a network that doesn't sample."""
         return (3, height, width) if self.sampler else None
 
     def step(
-        self, frame: Tensor, state: State, noise: Tensor | None = None, z: Tensor | None = None
+        self,
+        frame: Tensor,
+        state: State,
+        noise: Tensor | None = None,
+        z: Tensor | None = None,
+        near: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, State]:
         """The frame after `frame`, float [B, 3, H, W] in [0, 1], and the state to go on from. z: float [B, …] of
-        `latent_shape`, all that is random about this frame; None where that is None. In training a real next frame may
-        stand behind it, [B, 6, H, W]: what is drawn stays near to that, see diffusion.sample."""
+        `latent_shape`, all that is random about this frame; None where that is None. near: real next frames alike and
+        bool [B, 1, 1, 1]; where True, what is drawn stays near to those, see diffusion.sample."""
         code, moved, skip, state = self._explain(frame, state, noise)
         if self.sampler and self.denoiser:
             assert z is not None, "a network that samples draws from z"
-            near = (z[:, 3:] - moved) / SPREAD if z.shape[1] == 6 else None
-            return clamp(moved + SPREAD * sample(self._denoise(code, moved, skip), z[:, :3], self.sampler, near)), state
+            close = near and ((near[0] - moved) / SPREAD, near[1])
+            return clamp(moved + SPREAD * sample(self._denoise(code, moved, skip), z, self.sampler, close)), state
         return clamp(moved + self.decoder(code, skip)), state  # type: ignore[misc]
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch.optim import Adam
 from . import checkpoint
 from .augment import augment, damage
 from .cuda_graph import CudaGraphed
-from .diffusion import SPANS, denoising_loss, latents, noisy
+from .diffusion import SPANS, denoising_loss, noisy
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, HORIZONS, baselines
@@ -30,8 +30,8 @@ from .frames import as_float, psnr
 from .losses import discriminator_loss, generator_loss, pingpong_loss, r1_penalty, reconstruction_loss
 from .model import Denoising, NextFrame
 from .optim import Muon, lr_share, optimizer_step, set_lr
-from .oscillation import return_ratio
 from .recipes import Recipe, find_recipe
+from .replay import Replay
 from .rng import use_generator
 from .rollout import GraphedModel, drive, frames_in_turn, unroll
 from .sources import open_film
@@ -255,6 +255,8 @@ class Run:
             # the few steps before a recording are meant to run without one
             adam._warned_capturable_if_run_uncaptured = True
         self.train_step = CudaGraphed(self._train_step) if on_gpu else self._train_step
+        draws_on = recipe.sampler and recipe.replay and round(recipe.replay_share * recipe.batch)
+        self.replay = Replay(self.model, recipe, film.size, device) if draws_on else None
         self.rolled_out = GraphedModel(self.model) if on_gpu else self.model
         self.step_count = 0
         # the plan, the step at which its schedule began, and the share of the step size it rose from
@@ -279,6 +281,7 @@ class Run:
         """`step`, which can be closed wherever it yields: then it was none."""
         self._plan(steps)
         share, before = self._lr_share(self.step_count), (self.random.get_state(), self.carry)
+        held = self.replay and self.replay.held
         for _, optimiser in self._optimisers():
             set_lr(optimiser, optimiser.defaults["lr"] * share)
         r1_due = bool(self.recipe.r1_weight) and self.step_count % self.recipe.r1_interval == 0
@@ -291,6 +294,8 @@ class Run:
         except GeneratorExit:
             self.random.set_state(before[0])
             self.carry = before[1]
+            if self.replay and held:
+                self.replay.held = held
             raise
         rate = 1 - min(self.recipe.ema, (1 + self.step_count) / (10 + self.step_count))  # a young average is short
         with torch.no_grad():  # or every average would keep the graph of all before it
@@ -337,14 +342,10 @@ class Run:
 
     def _sample_in_slices(self) -> Slices[Batch]:
         recipe, random = self.recipe, self.random
-        picked = self.starts[torch.randint(len(self.starts), (recipe.batch,), generator=random)]
-        clips, anchor = self.film.clips(picked, recipe.clip), None
-        if recipe.anchor:  # one frame more, so that it is augmented as its clip is
-            clips = torch.cat([clips, self.film.clips(self._of_the_same_drive(picked), 1)], dim=1)
-        clips = augment(clips.to(torch.float32) / 255, recipe, random)
-        if recipe.anchor:
-            clips, anchor = clips[:, :-1], clips[:, -1].contiguous(memory_format=torch.channels_last)
-        clips, f1, f2 = yield from self._replayed(clips, anchor)
+        clips, seen, anchor = yield from (self._rolled_on(self.replay) if self.replay else self._rolled_out())
+        last = torch.channels_last
+        f1, f2 = (f.contiguous(memory_format=last) for f in seen.unbind(dim=1))
+        anchor = None if anchor is None else anchor.contiguous(memory_format=last)
         noise = feedback_noise = order = z = None
         if recipe.damage:
             f1, f2 = damage(torch.stack([f1, f2], dim=1), recipe.damage, random).unbind(dim=1)
@@ -422,35 +423,51 @@ class Run:
         drawn = torch.rand(len(starts), generator=self.random, dtype=torch.float64)
         return self.starts[first + (drawn * (end - first)).long()]
 
-    def _replayed(self, clips: Tensor, anchor: Tensor | None) -> Slices[tuple[Tensor, Tensor, Tensor]]:
-        """(clips [B, 2 + U, 3, H, W] that begin with f1 and f2, f1, f2). With replay they begin up to so many frames
-        later, and in a share of them f1 and f2 are what the model made of the frames before (the train window's recipe)."""
-        begin = self.recipe.replay and int(torch.randint(self.recipe.replay + 1, (), generator=self.random))
-        seen, n = clips[:, begin : begin + 2], round(self.recipe.replay_share * len(clips))
+    def _sampled(self, n: int) -> tuple[Tensor, Tensor | None]:
+        """n training clips float [n, clip, 3, H, W] in [0, 1], augmented, and for an anchored network a still of each one's
+        drive, float [n, 3, H, W]."""
+        recipe, random = self.recipe, self.random
+        picked = self.starts[torch.randint(len(self.starts), (n,), generator=random)]
+        clips = self.film.clips(picked, recipe.clip)
+        if recipe.anchor:  # one frame more, so that it is augmented as its clip is
+            clips = torch.cat([clips, self.film.clips(self._of_the_same_drive(picked), 1)], dim=1)
+        clips = augment(clips.to(torch.float32) / 255, recipe, random)
+        return (clips[:, :-1], clips[:, -1]) if recipe.anchor else (clips, None)
+
+    def _rolled_on(self, replay: Replay) -> Slices[tuple[Tensor, Tensor, Tensor | None]]:
+        """(clips [B, 2 + U, 3, H, W] that begin with f1 and f2; f1 and f2 [B, 2, 3, H, W]; anchor), of which some are where
+        the network has got to since the step before."""
+        if len(replay.ended()) < replay.n:
+            with self._autocast():
+                ahead = replay.go_on(self.carry or 0.0, self.random)
+            if self.carry is not None:
+                self.carry = min(max(self.carry + self.recipe.carry_rate * ahead, 0.0), SPANS["carry"][1])
+            yield
+        m = len(replay.ended())
+        clips, anchor = self._sampled(m + self.recipe.batch - replay.n)
+        replay.begin(clips[:m], None if anchor is None else anchor[:m], self.random)
+        own, seen, still = replay.batch()
+        clips = clips[m:, : own.shape[1]]
+        anchor = None if anchor is None else torch.cat([still, anchor[m:]])
+        return torch.cat([own, clips]), torch.cat([seen, clips[:, :2]]), anchor
+
+    def _rolled_out(self) -> Slices[tuple[Tensor, Tensor, Tensor | None]]:
+        """The same for a network that draws nothing. With replay its clips begin up to so many frames later, and in a share
+        of them f1 and f2 are what the model made of the frames before, rolled out anew (the train window's recipe)."""
+        recipe = self.recipe
+        clips, anchor = self._sampled(recipe.batch)
+        begin = recipe.replay and int(torch.randint(recipe.replay + 1, (), generator=self.random))
+        seen, n = clips[:, begin : begin + 2], round(recipe.replay_share * len(clips))
         if begin and n:
-            made, shape = list(clips[:n, :2].unbind(dim=1)), self.model.latent_shape(*self.film.size)
-            drawn: Iterator[Tensor | None] = repeat(None)
-            share = self.recipe.replay_near if shape else 0.0
-            near = share > 0 and torch.rand((), generator=self.random).item() < share
-            if shape:
-                z = islice(latents((n, *shape), self.carry or 0.0, self.random), begin)
-                white = [self._on_device(self.recipe.temperature * one) for one in z]
-                real = clips[:n, 2:].unbind(dim=1)
-                drawn = iter([torch.cat(both, dim=1) for both in zip(white, real)] if near else white)
-            anchor = None if anchor is None else anchor[:n]
-            frames = frames_in_turn(self.rolled_out, made[0], made[1], drawn, anchor=anchor)
+            made = list(clips[:n, :2].unbind(dim=1))
+            still = None if anchor is None else anchor[:n]
+            frames = frames_in_turn(self.rolled_out, made[0], made[1], repeat(None), anchor=still)
             for _ in range(begin):
                 with torch.no_grad(), self._autocast():
                     made.append(next(frames))
                 yield
-            # near to real film, frames return as soon as it does, whatever the carry
-            if self.recipe.carry_rate and self.carry is not None and begin > 2 and not near:
-                returns = return_ratio(clips[:n, 2 : 2 + begin]) - return_ratio(torch.stack(made[2:], dim=1))
-                ahead = returns.clamp(-1, 1).item()
-                self.carry = min(max(self.carry + self.recipe.carry_rate * ahead, 0.0), SPANS["carry"][1])
             seen = torch.cat([torch.stack(made[-2:], dim=1), seen[n:]])
-        f1, f2 = (f.contiguous(memory_format=torch.channels_last) for f in seen.unbind(dim=1))
-        return clips[:, begin : begin + 2 + self.recipe.unroll], f1, f2
+        return clips[:, begin : begin + 2 + recipe.unroll], seen, anchor
 
     @property
     def carry(self) -> float | None:
@@ -541,6 +558,7 @@ class Run:
         tensors = {"random": self.random.get_state()}
         for name, module in self._modules():
             tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+        tensors |= self._replay_held()
         for name, optimiser in self._optimisers():
             for i, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{k}": v for k, v in slots.items()}
@@ -557,7 +575,7 @@ class Run:
         for name, value in self._identity().items():
             if facts.get(name) != value:
                 raise RoadtripError(f"This training can't be resumed with another {name}; use what it began with.")
-        like = {"random": self.random.get_state()}
+        like = {"random": self.random.get_state()} | self._replay_held()
         for name, module in self._modules():
             like |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
         for name, optimiser in self._optimisers():
@@ -580,6 +598,8 @@ class Run:
             known_ends = (share, 1), (spent, 1e9), (carry or 0, SPANS["carry"][1])
             if not all(type(x) in (int, float) and 0 <= x <= most for x, most in known_ends):
                 raise ValueError
+            if self.replay and not ((d := tensors["replay.depth"]) >= 0).logical_and(d <= self.recipe.replay).all():
+                raise ValueError
             resumed_at = [*facts["resumed_at"], *([] if unbroken else [(step, facts["steps"])])]
             start = facts.get("start")
             start = None if start is None else checkpoint.Start(**start)
@@ -589,6 +609,8 @@ class Run:
             raise RoadtripError("The saved training is damaged; start it again.") from None
         for name, module in self._modules():
             module.load_state_dict({k: tensors[f"{name}.{k}"] for k in module.state_dict()})
+        if self.replay:
+            self.replay.held = {k: tensors[f"replay.{k}"].to(v.device) for k, v in self.replay.held.items()}
         for name, optimiser in self._optimisers():
             slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
             for key in (k for k in like if k.startswith(f"{name}.")):
@@ -604,6 +626,9 @@ class Run:
         """What a state must agree in with the run that takes it up."""
         own = {"recipe": self.recipe.to_dict(), "seed": self.seed, "held_out": self.held_out}
         return own | {"film": self.film.fingerprint, "gap": self.film.gap, "dtype": self.dtype}
+
+    def _replay_held(self) -> dict[str, Tensor]:
+        return {f"replay.{k}": v for k, v in self.replay.held.items()} if self.replay else {}
 
     def _modules(self) -> list[tuple[str, nn.Module]]:
         return [("model", self.model), ("ema", self.ema), ("discriminator", self.discriminator)]

@@ -58,18 +58,23 @@ def test_a_perfect_denoiser_draws_the_right_spread():
 @pytest.mark.parametrize("evaluations", [1, 2, 33])
 def test_near_begins_at_the_second_level_around_a_picture(evaluations):
     random = torch.Generator().manual_seed(0)
-    z, near = (torch.randn(2, 3, 8, 8, generator=random) for _ in range(2))
+    z, close = (torch.randn(4, 3, 8, 8, generator=random) for _ in range(2))
+    where = torch.tensor([True, False, True, False]).view(4, 1, 1, 1)
     sampler, asked = Sampler(evaluations, 4.0, 1e-3), []
 
     def perfect(y, s):
-        asked.append(s.flatten()[0].item())
+        asked.append(s.flatten().tolist())
         return y / (1 + s * s)
 
-    y = sample(perfect, z, sampler, near)
-    assert asked == pytest.approx(sampler.ladder()[1:] or [4.0])
-    begun = near + asked[0] * coloured(z, sampler.slope)
-    exact = begun / math.sqrt(1 + asked[0] ** 2) if len(asked) > 1 else begun / (1 + asked[0] ** 2)
-    assert (y - exact).abs().max() < 0.02 * exact.abs().max()
+    y = sample(perfect, z, sampler, (close, where))
+    first, second = 4.0, (sampler.ladder() * 2)[1]
+    assert asked[0] == pytest.approx([second, first, second, first])
+    assert asked[-1] == pytest.approx([1e-3 if evaluations > 1 else 4.0] * 4, rel=1e-4) and len(asked) == evaluations
+    begun = close + second * coloured(z, sampler.slope)
+    exact = begun / (math.sqrt(1 + second**2) if evaluations > 1 else 1 + second**2)
+    if evaluations != 2:  # two are too few to follow the flow
+        assert (y - exact)[where.flatten()].abs().max() < 0.02 * exact.abs().max()
+    assert torch.allclose(y[~where.flatten()], sample(perfect, z, sampler)[~where.flatten()], atol=1e-6)
 
 
 def test_one_evaluation_is_the_first_guess():
@@ -160,6 +165,18 @@ def test_the_anchor_is_the_first_frame_and_stays():
         assert torch.equal(state[-1], own[-1])
 
 
+@pytest.mark.parametrize("anchored", [True, False])
+def test_a_rollout_carries_the_state_that_training_begins_with(anchored):
+    model, (f1, f2) = drawing_model(), pictures(2)
+    if not anchored:
+        model.anchor = None
+    with torch.no_grad():
+        _, carried = model.step(f2, model.observe(f1), z=torch.zeros_like(f2))
+        begun = model.observe(f2, anchor=f1)
+    assert len(carried) == len(begun) == 1 + anchored
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(carried, begun))
+
+
 def test_a_rollout_is_told_the_drive_noise():
     model, (f1, _) = drawing_model(), pictures(2)
     with torch.no_grad():
@@ -214,25 +231,6 @@ def test_a_share_of_the_batch_is_replayed():
         made += known[:2].count(False)
         assert batch.anchor.shape == batch.f1.shape and all(any(torch.equal(a, f) for f in real) for a in batch.anchor)
     assert made
-
-
-@pytest.mark.parametrize("replay_near", [0.0, 0.3, 1.0])
-def test_some_rollouts_in_replay_stay_near_to_the_real_frames(replay_near):
-    film = toy_film((255 * torch.rand(40, 3, 16, 24, generator=torch.Generator().manual_seed(0))).byte())
-    plain = {"jitter": 0.0, "zoom": 0.0, "damage": 0.0, "context_noise": 0.0, "carry_rate": 0.0}
-    run = Run(recipe(replay=1, replay_near=replay_near, **plain), film, 0, 0.2, find_device("cpu"), "float32")
-    far = []
-    for _ in range(60):
-        batch = run.sample_batch()
-        frames = run.film.frames.float() / 255
-        n = batch.f2.shape[0] // 2  # what the model made; the frame before it is real
-        if any(torch.equal(batch.f2[0], frame) for frame in frames):
-            continue
-        known = [next(i for i, frame in enumerate(frames) if torch.equal(f1, frame)) for f1 in batch.f1[:n]]
-        # a fresh network copies its last frame and draws around it, so what is near leans towards the next one
-        lean = [(g - frames[i]).flatten() @ (frames[i + 1] - frames[i]).flatten() for g, i in zip(batch.f2, known)]
-        far.append(sum(lean).item() > 10 * n)
-    assert len(far) > 20 and abs(sum(far) / len(far) - replay_near) < 0.15
 
 
 @pytest.mark.parametrize(("of_film", "rises"), [("back and forth", False), ("ever brighter", True)])

@@ -108,7 +108,8 @@ def step_cost(recipe: Recipe, size: tuple[int, int]) -> tuple[float, float]:
     frames = recipe.batch * recipe.unroll * (2 if recipe.pingpong_weight else 1)
     each = frame_seconds(recipe.width, recipe.depth, size, refine)
     seconds = 0.03 * wide**2 + frames * each * (1.7 if recipe.bottleneck == "lstm" else 1)
-    seconds += recipe.batch * recipe.replay_share * recipe.replay / 2 * each / 3 * max(1, recipe.evaluations)
+    rolled_out = min(recipe.replay, 1) * recipe.evaluations if recipe.evaluations else recipe.replay / 2
+    seconds += recipe.batch * recipe.replay_share * rolled_out * each / 3
     taken = frames * pixels * (wide * (3.0 + 0.45 * recipe.depth) + 0.8 * refine) * 2**20
     taken += 3 * recipe.batch * recipe.clip * 3 * pixels * 9216 * 4
     if recipe.gan_weight:
