@@ -222,7 +222,7 @@ RECIPES: dict[str, Recipe] = {
             batch=16,
             ema=0.998,
             flip=0.0,
-            zoom=0.1,
+            zoom=0.15,
         ),
     )
 }
