@@ -435,8 +435,8 @@ class Run:
         return (clips[:, :-1], clips[:, -1]) if recipe.anchor else (clips, None)
 
     def _rolled_on(self, replay: Replay) -> Slices[tuple[Tensor, Tensor, Tensor | None]]:
-        """(clips [B, 2 + U, 3, H, W] that begin with f1 and f2; f1 and f2 [B, 2, 3, H, W]; anchor), of which some are where
-        the network has got to since the step before."""
+        """(clips [B, 2 + U, 3, H, W], real; f1 and f2 [B, 2, 3, H, W], in some of them where the network has got to since
+        the step before; anchor)."""
         if len(replay.ended()) < replay.n:
             with self._autocast():
                 ahead = replay.go_on(self.carry or 0.0, self.random)
@@ -452,8 +452,8 @@ class Run:
         return torch.cat([own, clips]), torch.cat([seen, clips[:, :2]]), anchor
 
     def _rolled_out(self) -> Slices[tuple[Tensor, Tensor, Tensor | None]]:
-        """The same for a network that draws nothing. With replay its clips begin up to so many frames later, and in a share
-        of them f1 and f2 are what the model made of the frames before, rolled out anew (the train window's recipe)."""
+        """The same where nothing is held from step to step. With replay, clips begin up to so many frames later, and in a
+        share of them f1 and f2 are what the model made of the frames before (the train window's recipe)."""
         recipe = self.recipe
         clips, anchor = self._sampled(recipe.batch)
         begin = recipe.replay and int(torch.randint(recipe.replay + 1, (), generator=self.random))
