@@ -281,7 +281,7 @@ class Run:
         """`step`, which can be closed wherever it yields: then it was none."""
         self._plan(steps)
         share, before = self._lr_share(self.step_count), (self.random.get_state(), self.carry)
-        held = self.replay and self.replay.held
+        held = self.replay.held if self.replay else {}
         for _, optimiser in self._optimisers():
             set_lr(optimiser, optimiser.defaults["lr"] * share)
         r1_due = bool(self.recipe.r1_weight) and self.step_count % self.recipe.r1_interval == 0
@@ -294,7 +294,7 @@ class Run:
         except GeneratorExit:
             self.random.set_state(before[0])
             self.carry = before[1]
-            if self.replay and held:
+            if self.replay:
                 self.replay.held = held
             raise
         rate = 1 - min(self.recipe.ema, (1 + self.step_count) / (10 + self.step_count))  # a young average is short
