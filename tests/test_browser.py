@@ -140,8 +140,9 @@ def test_a_newcomer_sees_it_flip_trains_on_own_stills_and_the_link_opens_elsewhe
     loss = "document.querySelector('#rt-losses .rt-chart').data?.[0].y"
     page.wait_for_function(f"{loss}?.length > 8", timeout=90_000)
     page.wait_for_function("document.querySelector('#rt-status').innerText.includes('finished')", timeout=90_000)
-    first, *_, last = page.evaluate(loss)
-    assert last < 0.8 * first
+    curve = page.evaluate(loss)
+    third = len(curve) // 3  # how many steps fit depends on the machine, and a single batch's loss on chance
+    assert sum(curve[-third:]) < sum(curve[:third])
     assert page.locator("#rt-losses .rt-chart").is_visible()
 
     page.get_by_role("tab", name="Scrub").click()
