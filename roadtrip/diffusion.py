@@ -24,7 +24,8 @@ LEVELS = (0.3, 1.2)  # mean and deviation of ln s in training
 class Sampler:
     """How a frame is drawn. Raises RoadtripError on a value of another type or out of its range.
 
-    evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them.
+    evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them; a picture has
+        so many coefficients that all of them together are told from noise long after each alone is not.
     temperature: of the noise that it begins with, applied by whoever draws z; 1 is as much as the network was trained
     for. drive_noise: the noise on the frames fed back that the network is told of when it drives, though none is added.
     refine: channels of the last layers, at full resolution; 0 leaves those out. slope: of the noise's amplitude over
@@ -135,8 +136,8 @@ def sample(
     The equation that it solves, dy/ds = (y − D)/s, holds for noise of any spectrum. Levels fall geometrically, so that in
     the solver's own time ln s all steps are as long.
     denoise: gives the estimate of y without noise, of (y, s) with s float [B, 1, 1, 1].
-    near: a y [B, 3, H, W] and bool [B, 1, 1, 1]; where True what is drawn begins from that y, under noise of the ladder's
-        second level (Meng et al. 2022, "SDEdit"): its coarse part stays, its fine part is drawn anew.
+    near: a y [B, 3, H, W] and bool [B, 1, 1, 1]; where True what is drawn begins from that y, under noise as strong as y
+        is, s = 1 (Meng et al. 2022, "SDEdit"): its coarse part stays, its fine part is drawn anew.
     """
     first, *others = sampler.ladder()
     s = z.new_full((len(z), 1, 1, 1), first)
@@ -144,7 +145,7 @@ def sample(
     y = s * noise
     if near is not None:
         close, where = near
-        s = torch.where(where, others[0] if others else first, s)
+        s = torch.where(where, min(first, 1.0), s)
         y = torch.where(where, close, 0.0) + s * noise
     shrink = (sampler.last / s) ** (1 / max(len(others), 1))
     guess = before = denoise(y, s)

@@ -210,7 +210,9 @@ RECIPES: dict[str, Recipe] = {
             width=32,
             depth=2,
             anchor=True,
-            evaluations=4,
+            evaluations=6,
+            first_level=12.0,
+            last_level=0.15,
             carry=0.3,
             carry_rate=0.02,
             context_noise=0.2,
@@ -219,10 +221,9 @@ RECIPES: dict[str, Recipe] = {
             replay=6,
             replay_share=0.5,
             replay_near=0.5,
-            batch=16,
             ema=0.998,
             flip=0.0,
-            zoom=0.15,
+            zoom=0.2,
         ),
     )
 }

@@ -36,7 +36,7 @@ class Replay:
         self.held = {name: torch.zeros(n, *shape, device=device) for name, shape in shapes.items()}
         self.held["near"] = torch.zeros(n, dtype=torch.bool, device=device)
         # all have ended, and will begin at depths from 0 to K
-        self.held["depth"] = (self.longest + 1) + torch.arange(n) % (self.longest + 1)
+        self.held["depth"] = (self.longest + 1) + torch.arange(n) * (self.longest + 1) // max(n, 1)
         self.frame = CudaGraphed(self._frame) if device.type == "cuda" else self._frame
 
     def ended(self) -> Tensor:

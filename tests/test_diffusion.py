@@ -55,23 +55,24 @@ def test_a_perfect_denoiser_draws_the_right_spread():
             assert (y - exact).abs().max() < tolerance * exact.abs().max()
 
 
+@pytest.mark.parametrize("first", [0.5, 4.0])
 @pytest.mark.parametrize("evaluations", [1, 2, 33])
-def test_near_begins_at_the_second_level_around_a_picture(evaluations):
+def test_near_begins_around_a_picture_under_as_much_noise(evaluations, first):
     random = torch.Generator().manual_seed(0)
     z, close = (torch.randn(4, 3, 8, 8, generator=random) for _ in range(2))
     where = torch.tensor([True, False, True, False]).view(4, 1, 1, 1)
-    sampler, asked = Sampler(evaluations, 4.0, 1e-3), []
+    sampler, asked = Sampler(evaluations, first, 1e-3), []
 
     def perfect(y, s):
         asked.append(s.flatten().tolist())
         return y / (1 + s * s)
 
     y = sample(perfect, z, sampler, (close, where))
-    first, second = 4.0, (sampler.ladder() * 2)[1]
-    assert asked[0] == pytest.approx([second, first, second, first])
-    assert asked[-1] == pytest.approx([1e-3 if evaluations > 1 else 4.0] * 4, rel=1e-4) and len(asked) == evaluations
-    begun = close + second * coloured(z, sampler.slope)
-    exact = begun / (math.sqrt(1 + second**2) if evaluations > 1 else 1 + second**2)
+    noise = min(first, 1.0)
+    assert asked[0] == pytest.approx([noise, first, noise, first]) and len(asked) == evaluations
+    assert evaluations == 1 or asked[-1] == pytest.approx([1e-3] * 4, rel=1e-4)
+    begun = close + noise * coloured(z, sampler.slope)
+    exact = begun / (math.sqrt(1 + noise**2) if evaluations > 1 else 1 + noise**2)
     if evaluations != 2:  # two are too few to follow the flow
         assert (y - exact)[where.flatten()].abs().max() < 0.02 * exact.abs().max()
     assert torch.allclose(y[~where.flatten()], sample(perfect, z, sampler)[~where.flatten()], atol=1e-6)

@@ -42,7 +42,8 @@ _TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "v4-no-zoom": ("v4", {"zoom": 0.0}),
     "v4-white": ("v4", {"slope": 0.0}),
     "v4-mirrored": ("v4", {"flip": 0.5}),
-    **{f"v4-evaluations-{n}": ("v4", {"evaluations": n}) for n in (1, 3, 6, 10)},
+    **{f"v4-evaluations-{n}": ("v4", {"evaluations": n}) for n in (1, 3, 4, 10)},
+    "v4-low-first": ("v4", {"first_level": 4.0}),
 }
 ARMS: dict[str, Recipe] = {
     arm: replace(RECIPES[recipe], name=arm, **changes) for arm, (recipe, changes) in _TABLE.items()
