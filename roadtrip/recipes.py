@@ -223,7 +223,8 @@ RECIPES: dict[str, Recipe] = {
             replay_near=0.5,
             ema=0.998,
             flip=0.0,
-            zoom=0.2,
+            zoom=0.1,
+            jitter=0.2,
         ),
     )
 }
