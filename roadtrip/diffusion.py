@@ -24,8 +24,8 @@ LEVELS = (0.3, 1.2)  # mean and deviation of ln s in training
 class Sampler:
     """How a frame is drawn. Raises RoadtripError on a value of another type or out of its range.
 
-    evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them; a picture has
-        so many coefficients that all of them together are told from noise long after each alone is not.
+    evaluations: how often the network is asked for one frame. first, last: s at the first and the last of them; a picture
+        has so many coefficients that all together are told from noise long after each alone is not.
     temperature: of the noise that it begins with, applied by whoever draws z; 1 is as much as the network was trained
     for. drive_noise: the noise on the frames fed back that the network is told of when it drives, though none is added.
     refine: channels of the last layers, at full resolution; 0 leaves those out. slope: of the noise's amplitude over
