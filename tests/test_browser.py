@@ -66,6 +66,14 @@ def quiet(page):
     raise AssertionError(f"still waiting for {[r.url for r in page.waiting]}")
 
 
+def click_in_a_row(page, box, which, between):
+    """Clicks on buttons of a strip by their number, or on points of a chart by what they carry, so many ms apart."""
+    script = """(box, [which, between]) => which.forEach((picked, i) => setTimeout(() => {
+        if (box.emit) box.emit('plotly_click', { points: [{ customdata: picked }] }); else box.children[picked].click();
+    }, i * between))"""
+    page.locator(box).evaluate(script, [which, between])
+
+
 def pixels(root, view):
     """A fingerprint of what a canvas shows."""
     return (
@@ -525,12 +533,33 @@ def test_a_picture_of_the_strip_is_a_start(page):
     page.wait_for_function(f"document.querySelector('#rt-scrub-player .rt-player').dataset.loads > {loads}")
     first = page.get_by_role("spinbutton", name="number input for First input frame")
     assert first.input_value() == buttons.nth(10).get_attribute("title").split()[1]
-    for i in (5, 0, 7, 2):  # each before the one before is answered: the last one counts
-        buttons.nth(i).click()
-    wanted = buttons.nth(2).get_attribute("title").split()[1]
-    page.wait_for_function(f"location.search.includes('start={wanted}')")
-    page.wait_for_function("!document.querySelector('#rt-scrub-player .rt-dim')")
-    assert first.input_value() == wanted and buttons.nth(2).get_attribute("aria-pressed") == "true"
+    for clicked, between in (([9, 1, 6, 3], 0), ([11, 4, 7, 2], 5), ([5, 0, 7, 1], 60)):
+        click_in_a_row(page, "#rt-starts .rt-strip", clicked, between)
+        last = buttons.nth(clicked[-1])
+        wanted = last.get_attribute("title").split()[1]
+        page.wait_for_function(f"location.search.includes('start={wanted}')")
+        page.wait_for_function("!document.querySelector('#rt-scrub-player .rt-dim')")
+        quiet(page)
+        assert first.input_value() == wanted and f"start={wanted}" in page.url
+        assert last.get_attribute("aria-pressed") == "true"
+    assert page.troubles == []
+
+
+def test_of_clicks_in_a_row_the_last_one_counts(page):
+    """Also where they come while the first is not yet answered: Gradio asks again then, with the first one's data."""
+    examples = page.locator("#rt-examples button")
+    page.wait_for_function("document.querySelectorAll('#rt-examples button').length == 2", timeout=90_000)
+    quiet(page)
+    for last, between in ((0, 0), (1, 5), (0, 60)):
+        click_in_a_row(page, "#rt-examples .rt-strip", [1 - last, last, 1 - last, last], between)
+        quiet(page)
+        assert examples.nth(last).get_attribute("aria-pressed") == "true"
+    page.get_by_role("tab", name="Study").click()
+    page.wait_for_function("document.querySelectorAll('#rt-seeds .point').length > 2", timeout=90_000)
+    for seed, between in ((2, 0), (3, 5), (4, 60)):
+        click_in_a_row(page, "#rt-seeds .rt-chart", [["v2", 0], ["v2", 1], ["v2", seed]], between)
+        quiet(page)
+        assert f"v2, seed {seed}" in page.locator("#rt-picked").inner_text()
     assert page.troubles == []
 
 

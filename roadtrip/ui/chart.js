@@ -2,6 +2,7 @@
 // follow = {player, first}: the player whose frame 0 lies at x = first. Its playhead is a line over the chart (no redraw
 // of the chart), and a click in the chart moves it.
 const box = element.querySelector('.rt-chart');
+const clicked = {};  // one object for all clicks, as in strip.js
 let follow = null, frame = 0, line = null;
 const dark = () => document.body.classList.contains('dark') || document.documentElement.classList.contains('dark');
 
@@ -58,7 +59,7 @@ async function show(value) {
     box.on('plotly_click', event => {
       const player = followed(), point = event.points[0];
       if (player) player.dispatchEvent(new CustomEvent('rt-go', { detail: Math.round(point.x - follow.first) }));
-      else if (point.customdata) trigger('click', { picked: point.customdata });
+      else if (point.customdata) trigger('click', Object.assign(clicked, { picked: point.customdata }));
     });
     box.on('plotly_afterplot', mark);
   }

@@ -28,7 +28,6 @@ from .charts import error_curves
 from .compute import computed
 from .player import (
     Item,
-    carried,
     chart,
     chart_value,
     clip_buttons,
@@ -144,12 +143,6 @@ def with_newest(session: Session, model_name: str, film_name: str, *rest: Any) -
         session.offered["scrub"] = run  # gradio drops what a page waits for when that stops a training
 
 
-def pick_start(event: gr.EventData) -> Any:
-    """The start of the picture that was clicked."""
-    start = carried(event, "start")
-    return start if isinstance(start, int) else gr.skip()
-
-
 @user_errors()
 @computed
 def take_checkpoint(session: Session, file: str | None) -> Any:
@@ -242,7 +235,8 @@ def build(session: gr.State) -> Tab:
     others = [model.input, film.input]
     gr.on(others, None, outputs=starts, js="() => null", **QUIET)  # old starts never stand under a new name
     gr.on(others, **draw_strip)
-    starts.click(pick_start, None, start, **QUIET).then(**draw)
+    pick = f"() => window.rtPicked('{PLAYER}', 'start')"
+    starts.click(None, None, start, js=pick, **QUIET).then(**draw)
     download(saving, "rt-scrub-file", save_clip, [*asked, kind], "save_clip", **VIEW)
     download(alone, "rt-export", export, [*asked, kinds], "export", **VIEW)
     gr.Button(visible=False).click(measure, asked[:3] + asked[4:], gr.JSON(visible=False), api_name="measure", **VIEW)

@@ -36,6 +36,7 @@
     document.dispatchEvent(new CustomEvent('rt-state'));
   };
   window.rtPick = (player, values) => window.rtShare(of(player), { ...values, frame: null });
+  window.rtPicked = (player, name) => (known[of(player)] || {})[name];
   window.rtHolds = (player, values) => Object.entries(values).every(([k, v]) => alike((known[of(player)] || {})[k], v));
   // whether an answer belongs to what is no longer asked for; the start that it found may stand in the address already
   window.rtStale = (player, values, start) => {

@@ -1,6 +1,7 @@
 // Small pictures in a row, each a button: `props.value` is what player.py's strip_value makes. A click tells the server what
 // was picked; the button whose values the address holds is marked.
 const box = element.querySelector('.rt-strip');
+const clicked = {};  // one object for all clicks: for those that wait Gradio asks again with the data of the first
 let items = [];
 const mark = () => {
   items.forEach(({ picked }, i) => box.children[i].setAttribute('aria-pressed', !!window.rtHolds && window.rtHolds(box.dataset.player, picked)));
@@ -24,7 +25,7 @@ async function show(value) {
     button.onclick = () => {
       window.rtPick(value.player, picked);
       window.rtBusy(value.player, label ? `${label} …` : `Starting at ${title} …`);
-      trigger('click', { ...picked, label });
+      trigger('click', Object.assign(clicked, picked, { label }));
     };
     return button;
   }));
