@@ -9,8 +9,38 @@ import torch
 
 import roadtrip as rt
 from roadtrip.model import NextFrame
-from roadtrip.ui import budget
+from roadtrip.ui import budget, compute
 from roadtrip.ui.compute import Turns, interleave, on_compute_thread
+
+
+class Clock:
+    """Time that passes only where a job says so: what a machine does meanwhile changes nothing."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(compute, "monotonic", lambda: self.now)
+
+    def run(self, turns, jobs, until):
+        """[(when, name)] of all slices: jobs are (owner, name, training), and all of them wait before the first has a turn."""
+        waiting, said = threading.Event(), []
+
+        def taking(name, each=0.004):
+            while self.now < until:
+                said.append((self.now, name))
+                self.now += each
+                yield
+
+        def last():
+            assert waiting.wait(30)
+            return
+            yield
+
+        gate = turns.submit("gate", last())
+        made = [turns.submit(owner, taking(name), training) for owner, name, training in jobs]
+        waiting.set()
+        for job in [gate, *made]:
+            job.future.result(30)
+        return said
 
 
 def taking(seconds, said, name, slices=10**6, each=0.004):
@@ -22,29 +52,24 @@ def taking(seconds, said, name, slices=10**6, each=0.004):
     return name
 
 
-def test_turns_go_round_by_visitor():
+def test_turns_go_round_by_visitor(monkeypatch):
     """Two visitors with one long job each and one with many: each gets as many slices."""
-    turns, said = Turns(), []
-    jobs = [turns.submit(owner, taking(1.2, said, i)) for i, owner in enumerate("abbbb")]
-    time.sleep(1.0)
+    jobs = [(owner, i, False) for i, owner in enumerate("abbbb")]
+    said = [name for _, name in Clock(monkeypatch).run(Turns(), jobs, 1.0)]
     a, b = said.count(0), len(said) - said.count(0)
-    assert 0.6 < a / b < 1.7 and set(said) == {0, 1}, "a visitor's own jobs run one after the other"
-    for job in jobs:
-        job.stop()
+    assert 0.9 < a / b < 1.1
+    assert {*said} == {0, 1}, "a visitor's own jobs run one after the other"
 
 
-def test_trainings_keep_their_share_and_others_run_ahead_of_it(monkeypatch):
-    monkeypatch.setattr(budget, "BURST", 0.3)
-    turns, said = Turns(), []
-    jobs = [turns.submit("a", taking(60, said, "training"), training=True)]
-    jobs += [turns.submit(i, taking(60, said, "view")) for i in range(3)]
-    time.sleep(0.15)
-    assert said.count("view") > said.count("training")
-    said.clear()
-    time.sleep(2.5)
-    assert 0.5 < said.count("training") / len(said) < 0.8
-    for job in jobs:
-        job.stop()
+@pytest.mark.parametrize("burst", [0.3, 1.0])
+def test_trainings_keep_their_share_and_others_run_ahead_of_it(monkeypatch, burst):
+    monkeypatch.setattr(budget, "BURST", burst)
+    jobs = [("a", "training", True), *((i, "view", False) for i in range(3))]
+    said = Clock(monkeypatch).run(Turns(), jobs, 10 + burst)
+    ahead = burst * (1 - budget.TRAINING_SHARE) / budget.TRAINING_SHARE
+    assert {name for when, name in said if when < ahead} == {"view"}
+    later = [name for when, name in said if when >= ahead]
+    assert later.count("training") / len(later) == pytest.approx(budget.TRAINING_SHARE, abs=0.02)
 
 
 def test_a_visitor_may_have_only_so_much_waiting():
