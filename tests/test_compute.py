@@ -21,7 +21,7 @@ class Clock:
         monkeypatch.setattr(compute, "monotonic", lambda: self.now)
 
     def run(self, turns, jobs, until):
-        """[(when, name)] of all slices: jobs are (owner, name, training), and all of them wait before the first has a turn."""
+        """[(when, name)] of all slices: jobs are (owner, name, training); all wait before the first has a turn."""
         waiting, said = threading.Event(), []
 
         def taking(name, each=0.004):
