@@ -29,7 +29,8 @@ class Sampler:
     temperature: of the noise that it begins with, applied by whoever draws z; 1 is as much as the network was trained
     for. drive_noise: the noise on the frames fed back that the network is told of when it drives, though none is added.
     refine: channels of the last layers, at full resolution; 0 leaves those out. slope: of the noise's amplitude over
-    frequency, see `coloured`. carry: how much of a frame's noise is that of the frame before.
+    frequency, see `coloured`. carry: how much of a frame's noise is that of the frame before. local_gain: whether the
+    network's gain for each frequency is told anew for each place, see model.Denoiser.
     """
 
     evaluations: int = 4
@@ -40,8 +41,11 @@ class Sampler:
     refine: int = 16
     slope: float = 1.0
     carry: float = 0.3
+    local_gain: bool = False
 
     def __post_init__(self) -> None:
+        if type(self.local_gain) is not bool:
+            raise RoadtripError(f"The sampler's local_gain is {self.local_gain!r}; choose true or false.")
         for name, (low, high) in SPANS.items():
             value, whole = getattr(self, name), name in ("evaluations", "refine")
             if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:

@@ -146,10 +146,11 @@ class Denoiser(nn.Module):
 
     Four blocks at an eighth, two at a quarter, and with refine > 0 so many channels at full resolution. What a Wiener
     filter would do, a gain for each 4×4 DCT coefficient and level, stands beside them: film has little power in its
-    finest coefficients, where almost all that comes in is noise.
+    finest coefficients, where almost all that comes in is noise. With local_gain each place adds its own: in the sky all
+    that comes in is noise, among leaves it is not.
     """
 
-    def __init__(self, width: int, refine: int):
+    def __init__(self, width: int, refine: int, local_gain: bool = False):
         super().__init__()
         self.level = nn.Sequential(nn.Linear(2 * len(LEVEL_RATES), LEVEL_FEATURES), nn.SiLU())
         self.stem = nn.Conv2d(3 * 16, width, 3, padding=1)
@@ -159,8 +160,11 @@ class Denoiser(nn.Module):
         self.fine = nn.ModuleList(LevelledResidual(width) for _ in range(2))
         self.out = nn.Conv2d(width, 3 * 16, 3, padding=1)
         self.gain = nn.Linear(LEVEL_FEATURES, 3 * 16)
+        self.local_gain = nn.Conv2d(width, 3 * 16, 3, padding=1) if local_gain else None
         self.refine = None
         zeros = [self.out.weight, self.out.bias, self.gain.weight, self.gain.bias]
+        if self.local_gain:
+            zeros += [self.local_gain.weight, self.local_gain.bias]
         if refine:
             last = nn.Conv2d(refine, 3, 3, padding=1)
             layers = [nn.Conv2d(9, refine, 3, padding=1), nn.Conv2d(refine, refine, 3, padding=1)]
@@ -186,7 +190,10 @@ class Denoiser(nn.Module):
         x = F.pixel_shuffle(self.up(_act(x)), 2) + noisy
         for block in self.fine:
             x = block(x, level)
-        gains = F.conv2d(F.conv2d(blocks, self.dct) * self.gain(level)[:, :, None, None], self.dct.mT)
+        gain = self.gain(level)[:, :, None, None]
+        if self.local_gain:
+            gain = gain + self.local_gain(_act(x))
+        gains = F.conv2d(F.conv2d(blocks, self.dct) * gain, self.dct.mT)
         guess = F.pixel_shuffle(self.out(_act(x)) + gains, 4)
         if self.refine:
             guess = guess + self.refine(torch.cat([y, guess, moved * 2 - 1], dim=1))
@@ -262,7 +269,7 @@ class NextFrame(
         self.anchor = nn.Conv2d(2 * width, 2 * width, 3, padding=1) if anchored else None
         self.flow = OpticalFlow(2 * width) if output == "warp" else None
         self.decoder = None if sampler else Decoder(width)
-        self.denoiser = Denoiser(width, sampler.refine) if sampler else None
+        self.denoiser = Denoiser(width, sampler.refine, sampler.local_gain) if sampler else None
         self.output, self.sampler = output, sampler
         self.architecture = {
             "width": width,

@@ -41,6 +41,9 @@ class Recipe:
         1.0, "Scale of the sampled noise; below 1 the road is calmer.", span=SPANS["temperature"]
     )
     refine: int = _value(16, "Channels of a diffusion network's full-resolution layers; 0: none.", span=SPANS["refine"])
+    local_gain: bool = _value(
+        False, "Give each place of the picture a gain of its own for each frequency of a diffusion network's input."
+    )
     slope: float = _value(
         1.0,
         "How fast the amplitude of the noise falls with frequency: 0 is white, 1 falls as 1/f.",
@@ -158,7 +161,14 @@ class Recipe:
             return None
         levels = (self.first_level, self.last_level)
         return Sampler(
-            self.evaluations, *levels, self.temperature, self.drive_noise, self.refine, self.slope, self.carry
+            self.evaluations,
+            *levels,
+            self.temperature,
+            self.drive_noise,
+            self.refine,
+            self.slope,
+            self.carry,
+            self.local_gain,
         )
 
     @property
@@ -213,6 +223,8 @@ RECIPES: dict[str, Recipe] = {
             evaluations=6,
             first_level=12.0,
             last_level=0.15,
+            temperature=1.04,
+            local_gain=True,
             carry=0.3,
             carry_rate=0.02,
             context_noise=0.2,

@@ -292,6 +292,22 @@ def test_it_draws_where_v1_averages():
     assert spread["v1"] < 0.01 and 0.05 < spread["v4"] < 0.15  # the coin's own is 0.1
 
 
+def test_a_gain_for_each_place_keeps_what_is_still_still():
+    """A film whose left half is grey and whose right half is new in each frame: how much noise is left in the grey?"""
+    random = torch.Generator().manual_seed(0)
+    frames = torch.full((100, 3, 16, 32), 128.0)
+    frames[..., 16:] += 25 * torch.randn(100, 3, 16, 16, generator=random)
+    film, left = toy_film(frames.clamp(0, 255).byte()), {}
+    plain = {"jitter": 0.0, "zoom": 0.0, "damage": 0.0, "context_noise": 0.0, "replay": 0, "refine": 0, "batch": 16}
+    for local in (True, False):
+        learned = recipe(**plain, local_gain=local)
+        *_, p = rt.train(learned, film, steps=120, device="cpu", dtype="float32", preview_every=1e9)
+        drawn = rt.rollout(p.model, *film.frames[:2, None].expand(2, 32, 3, 16, 32), 1)[:, 0]
+        still, new = drawn[..., :14].std(dim=0).mean(), drawn[..., 18:].std(dim=0).mean()
+        left[local] = (still / new).item()
+    assert left[True] < 0.3 * left[False]
+
+
 def test_pink_noise_keeps_its_variance_and_hides_every_scale():
     for height, width in ((16, 24), (72, 128), (48, 40)):
         x = coloured(torch.randn(300, 3, height, width, generator=torch.Generator().manual_seed(0)), 1.0)
@@ -306,6 +322,7 @@ def test_pink_noise_keeps_its_variance_and_hides_every_scale():
     {"evaluations": 0}, {"evaluations": 65}, {"evaluations": 2.0}, {"evaluations": True}, {"evaluations": "4"},
     {"first": 0.0}, {"first": math.nan}, {"first": math.inf}, {"last": 0}, {"temperature": -1}, {"temperature": None},
     {"drive_noise": 2}, {"slope": 3}, {"refine": -1}, {"refine": 1.5}, {"refine": 10**9},
+    {"local_gain": 1}, {"local_gain": "yes"}, {"local_gain": None},
 ], ids=str)  # fmt: skip
 def test_a_sampler_that_cant_be_is_a_sentence(values):
     with pytest.raises(rt.RoadtripError, match=next(iter(values))):

@@ -37,6 +37,7 @@ _TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "v4-far-replay": ("v4", {"replay_near": 0.0}),
     "v4-no-anchor": ("v4", {"anchor": False}),
     "v4-no-refine": ("v4", {"refine": 0}),
+    "v4-global-gain": ("v4", {"local_gain": False}),
     "v4-no-flow": ("v4", {"output": "change"}),
     "v4-no-carry": ("v4", {"carry": 0.0, "carry_rate": 0.0}),
     "v4-no-zoom": ("v4", {"zoom": 0.0}),
