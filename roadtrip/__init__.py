@@ -20,6 +20,7 @@ from .recipes import RECIPES, Recipe
 from .train import Progress, train
 from .evaluation import Evaluation, evaluate, multiplier
 from .endless import Endless, measure_endless
+from .calibration import calibrate
 from .oscillation import Oscillation, distance_matrix, oscillation
 from .checkpoint import load, save
 from .hub import push_to_hub
@@ -48,6 +49,7 @@ __all__ = [
     "Evaluation",
     "Oscillation",
     "evaluate",
+    "calibrate",
     "multiplier",
     "Endless",
     "measure_endless",

@@ -1,4 +1,5 @@
-"""python -m roadtrip import | train | rollout | measure | study | push | app: the public functions from a shell.
+"""python -m roadtrip import | train | calibrate | rollout | measure | study | push | app: the public functions from a
+shell.
 
 What the user got wrong is one sentence on standard error and exit code 2; `--json` prints one JSON object as the last
 line of standard output, everything else goes to standard error.
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from . import study
 from .atomic import remove_leftovers
+from .calibration import calibrate
 from .checkpoint import CONFIG, MODEL, STATE, load, load_state, save, save_or_keep
 from .endless import endless_row, measure_endless, sentence
 from .errors import RoadtripError, tell
@@ -34,6 +36,8 @@ from .rollout import rollout
 from .sources import open_film
 from .study.rows import to_json
 from .train import find_device, train
+
+COMMANDS = "import | train | calibrate | rollout | measure | study | push | app"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--horizon", type=int, default=HORIZON, help="frames to generate")
 
     top = argparse.ArgumentParser(prog="roadtrip", description="Drive on from two frames of a road trip.")
-    commands = top.add_subparsers(required=True, metavar="import | train | rollout | measure | study | push | app")
+    commands = top.add_subparsers(required=True, metavar=COMMANDS)
 
     def command(run: Any, prose: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         sub = commands.add_parser(run.__name__.removeprefix("run_"), help=prose, description=prose, parents=parents)
@@ -107,6 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--start", help=begin)
     sub.add_argument("--resumable", action="store_true", help="save what --resume needs when it is finished, too")
     sub.add_argument("--resume", help="checkpoint folder of a resumable run to go on from")
+
+    prose = "Set how much a checkpoint that draws its frames draws, by rollouts from the film that it was trained on."
+    sub = command(run_calibrate, prose, film)
+    sub.add_argument("--checkpoint", required=True, help=where)
+    sub.add_argument("--out", required=True, help="checkpoint folder to write")
 
     sub = command(run_rollout, "Let a checkpoint drive on from a start frame, into a video or a picture.", model)
     sub.add_argument("--start", type=int, help="index of f1 in the film; default: in the middle of what was held out")
@@ -223,6 +232,24 @@ def run_train(args: argparse.Namespace) -> dict[str, Any]:
     return {"out": args.out, "step": p.step, "losses": p.losses, "steps_per_second": p.steps_per_second} | {
         k: facts[k] for k in ("recipe", "seed", "film", "held_out", "dtype", "device", "versions", "start")
     }
+
+
+def run_calibrate(args: argparse.Namespace) -> dict[str, Any]:
+    _check_out(args.out, folder=True)
+    model = _model(args)
+    film = _film(args, model)
+    rounds = calibrate(model, film, _held_out(model))
+    if not rounds or not model.sampler:
+        raise RoadtripError(
+            f"There is nothing to calibrate: {args.checkpoint} does not draw its frames, or {film.name} is too short."
+        )
+    save(args.out, model)
+    last, now = rounds[-1], model.sampler
+    tell(
+        f"Temperature {now.temperature:.3f} and carry {now.carry:.2f}; the last rollouts, at {last.temperature:.3f} and "
+        f"{last.carry:.2f}, had S {last.S:.2f} and sharpness {last.sharpness:.2f}."
+    )
+    return {"temperature": now.temperature, "carry": now.carry, "rounds": [asdict(r) for r in rounds], "out": args.out}
 
 
 def run_rollout(args: argparse.Namespace) -> dict[str, Any]:

@@ -223,7 +223,6 @@ RECIPES: dict[str, Recipe] = {
             evaluations=6,
             first_level=12.0,
             last_level=0.15,
-            temperature=1.04,
             local_gain=True,
             carry=0.3,
             carry_rate=0.02,

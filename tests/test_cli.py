@@ -19,6 +19,7 @@ from PIL import Image, ImageFilter
 import roadtrip as rt
 from roadtrip import __main__ as main_module
 from roadtrip.__main__ import main
+from roadtrip.diffusion import Sampler
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,19 @@ def test_measure(run, film, horizon, capsys):
         assert name in said and (horizon >= 16 or said[name] is None)
     if horizon >= 16:
         assert isinstance(said["verdict"], str) and math.isfinite(said["N"]) and len(said["lag_profile"]) == 8
+
+
+def test_calibrate_writes_a_checkpoint_that_draws_otherwise(film, run, tmp_path, capsys):
+    model = rt.NextFrame(8, 0, sampler=Sampler(1, refine=0), size=(48, 80))
+    rt.save(tmp_path / "drawing", model)
+    arguments = ["calibrate", "--film", str(film), "--size", "48x80", "--json"]
+    out = tmp_path / "calibrated"
+    assert main([*arguments, "--checkpoint", str(tmp_path / "drawing"), "--out", str(out)]) == 0
+    found, sampler = answer(capsys), rt.load(out).sampler
+    assert (found["temperature"], found["carry"]) == (sampler.temperature, sampler.carry) != (1.0, 0.3)
+    assert found["rounds"][0]["temperature"] == 1.0 and rt.load(tmp_path / "drawing").sampler.carry == 0.3
+    assert main([*arguments, "--checkpoint", str(run), "--out", str(tmp_path / "none")]) == 2
+    assert "nothing to calibrate" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_measure_is_what_a_loop_by_hand_gives(run, film, capsys):

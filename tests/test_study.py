@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageFilter
 
 import roadtrip as rt
-from roadtrip import study
+from roadtrip import calibration, study
 from roadtrip.__main__ import main
 from roadtrip.oscillation import ROW
 from roadtrip.study import analysis, pool, running
@@ -162,6 +162,21 @@ def alive(pid):
         return stat.read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_run_that_drives_on_is_calibrated_before_it_is_measured(drive, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "FRAMES", 24)
+    for arm, changes in (("v4", ("evaluations=1", "refine=0")), ("v2", ())):
+        job = study.Job(arm, f"{drive}:1", 0, 3, (32, 48), (*SMALL, *changes), 64)
+        row = running.run(job, tmp_path, "cpu")
+        assert row["endless"]["horizon"] == 64 and ("calibration" in row) == (arm == "v4")
+        assert running.run(job, tmp_path, "cpu") == row, "a finished run is read"
+        if arm == "v4":
+            (folder,) = tmp_path.glob("v4-*")
+            sampler, rounds = rt.load(folder).sampler, row["calibration"]
+            assert (
+                rounds[0]["temperature"] == 1.0 and sampler.temperature != 1.0 and row["recipe"]["temperature"] == 1.0
+            )
 
 
 def test_neither_threads_nor_wider_vectors_change_a_bit(table, drive, tmp_path, monkeypatch):

@@ -58,6 +58,7 @@ class Row(TypedDict):
     linear: dict[str, list[float]]  # least and most of each measure that linear extrapolation gets from the starts
     # endless_row of 8 held-out starts, its "horizon", "frames_per_second" and "spread_over_skill"; where it was asked for
     endless: NotRequired[dict[str, Any]]
+    calibration: NotRequired[list[dict[str, float]]]  # rounds of `calibrate`, of a network that draws; before `endless`
     nonfinite: bool  # whether a gradient was ever not a number
     command: str  # makes the row again
     seconds: float

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 
 from ..atomic import whole_file
+from ..calibration import calibrate
 from ..checkpoint import load_state, save, save_or_keep, versions
 from ..endless import endless_row, measure_endless
 from ..errors import RoadtripError, tell
@@ -109,6 +110,9 @@ def _trained(job: Job, film: Film, device: torch.device, home: Path) -> tuple[Ro
             _keep(training, training_curve, home)
             saved = time.perf_counter()
             tell(f"{job.arm} on {job.film_name}, seed {job.seed}: step {training.step_count} of {job.steps}")
+    calibration = calibrate(training.model, film) if job.endless else []
+    if training.model.sampler:
+        training.use(training.model.sampler)
     seconds = time.perf_counter() - began
     for model in (training.model, training.ema):
         model.provenance = replace(model.provenance, step=job.steps, steps=job.steps)
@@ -129,6 +133,7 @@ def _trained(job: Job, film: Film, device: torch.device, home: Path) -> tuple[Ro
         "multiplier": asdict(multiplier(training.model, late)),
         "training_curve": training_curve,
         **({"endless": measure_endlessly(training.model, film, job.endless)} if job.endless else {}),
+        **({"calibration": [asdict(found) for found in calibration]} if calibration else {}),
         "nonfinite": bool(training.nonfinite),
         "command": job.command,
         "seconds": seconds,
