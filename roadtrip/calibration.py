@@ -5,6 +5,7 @@ Independent of how the network was trained.
 """
 
 import math
+import statistics
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
@@ -14,32 +15,21 @@ from torch import Tensor
 from .diffusion import SPANS, Sampler
 from .evaluation import HELD_OUT
 from .film import Film, evenly_spaced
-from .frames import as_float, l1, sharpness
 from .model import NextFrame
-from .oscillation import EPS_STEP, return_ratio
+from .oscillation import MIN_WINDOW, RealFilm, oscillation, real_windows
 from .rollout import drive
 
-ROLLOUTS, FRAMES = 4, 256  # of these frames the second half is measured
+ROLLOUTS, FRAMES, WINDOW = 4, 256, 32  # the second half of these frames is measured, in such windows
 ROUNDS = 3
-WINDOW, WINDOWS = 16, 64  # of real film, which they are compared with
 STEEPEST = (1.5, 8.0)  # how steeply ln liveliness rises with ln temperature, at least and at most
 RISE = 0.6  # how steeply R rises with carry, as it did on four films
 TEMPERATURES = (0.85, 1.2)
 
 
 @dataclass(frozen=True)
-class Motion:
-    """Of film or of rollouts. step: mean |difference| of two frames in a row, in [0, 1]; sharpness: see frames.sharpness;
-    R: D(2) / D(1), in [0, 2]."""
-
-    step: float
-    sharpness: float
-    R: float
-
-
-@dataclass(frozen=True)
 class Round:
-    """What rollouts are like with one setting, relative to film but for R: S and sharpness are 1 in film."""
+    """What rollouts are like with one setting, medians over their windows: S and sharpness relative to training film, and
+    R, as in oscillation.py."""
 
     temperature: float
     carry: float
@@ -56,34 +46,48 @@ class Round:
 def calibrate(model: NextFrame, film: Film, held_out: float = HELD_OUT) -> list[Round]:
     """Sets the temperature and carry of a model that draws, in place, by rollouts from the film that it was trained on, and
     returns what each round found. There are no rounds, and nothing is changed, for a model that doesn't draw and for film
-    whose training part has no WINDOW frames in a row; they end where rollouts are no numbers.
+    whose training part has no 16 frames in a row or stands still; they end where rollouts do, or are no numbers.
 
     Liveliness rises with temperature, R with carry: each round sets them to where, by the slopes that are known, liveliness
     is 1 and R is film's.
     """
-    starts, windows = (film.starts(n, "train", held_out) for n in (2, WINDOW))
-    if not model.sampler or not len(windows):
+    stretches = training_stretches(film, held_out)
+    if not model.sampler or max(map(len, stretches), default=0) < MIN_WINDOW:
         return []
+    real, starts = real_windows(stretches, WINDOW), film.starts(2, "train", held_out)
     clips = film.clips(evenly_spaced(starts, ROLLOUTS), 2)
-    real = motion(film.clips(evenly_spaced(windows, WINDOWS), WINDOW))
     rounds: list[Round] = []
     for _ in range(ROUNDS):
         frames = islice(drive(model, clips[:, 0], clips[:, 1]), FRAMES)
-        own = motion(torch.stack([g.cpu() for i, g in enumerate(frames) if i >= FRAMES // 2], dim=1))
-        if not all(map(math.isfinite, (own.step, own.sharpness, own.R))):
+        now, later = model.sampler, torch.stack([g.cpu() for i, g in enumerate(frames) if i >= FRAMES // 2], dim=1)
+        found = measured(later, real)
+        if found is None or real.return_ratio is None:
             break
-        now, relative = model.sampler, (own.step / real.step, own.sharpness / real.sharpness)
-        rounds.append(Round(now.temperature, now.carry, *relative, own.R))
-        model.sampler = following(now, rounds, real.R)
+        rounds.append(Round(now.temperature, now.carry, *found))
+        model.sampler = following(now, rounds, real.return_ratio)
         model.architecture["sampler"] = asdict(model.sampler)
     return rounds
 
 
-def motion(clips: Tensor) -> Motion:
-    """Of clips taken together, uint8 or float in [0, 1], [B, T, 3, H, W] with T ≥ 3."""
-    clips = as_float(clips)
-    step, sharp = (x.mean().item() for x in (l1(clips[:, 1:], clips[:, :-1]), sharpness(clips.flatten(0, 1))))
-    return Motion(max(step, EPS_STEP), max(sharp, EPS_STEP), return_ratio(clips).item())
+def training_stretches(film: Film, held_out: float) -> list[Tensor]:
+    """The training film at its gap, uint8 [n, 3, H, W] each: every stretch without a cut, in every phase of the gap."""
+    train, found = film.starts(1, "train", held_out), []
+    for a, b in film.stretches():
+        mine = train[(train >= a) & (train < b)]
+        found += [film.frames[mine[phase :: film.gap].to(film.frames.device)] for phase in range(film.gap)]
+    return found
+
+
+def measured(frames: Tensor, real: RealFilm) -> tuple[float, float, float] | None:
+    """(S, sharpness, R) of rollouts float [B, T, 3, H, W], medians over windows; None where one is undefined."""
+    if not frames.isfinite().all():
+        return None
+    each = [oscillation(w, real) for y in frames for w in y.split(real.window) if len(w) == real.window]
+    values = [(o.step_ratio, o.sharpness_ratio, o.return_ratio) for o in each]
+    if not values or not all(v for o in values for v in o):
+        return None
+    S, sharp, R = (statistics.median(column) for column in zip(*values))
+    return S, sharp, R
 
 
 def following(now: Sampler, rounds: list[Round], R: float) -> Sampler:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import roadtrip as rt
-from roadtrip.calibration import ROUNDS, TEMPERATURES, Round, calibrate, following, motion
+from roadtrip import calibration
+from roadtrip.calibration import ROUNDS, TEMPERATURES, Round, calibrate, following, measured, training_stretches
 from roadtrip.diffusion import Sampler
 from roadtrip.film import Film
-from roadtrip.oscillation import return_ratio
+from roadtrip.oscillation import real_windows
 
 SIZE = (16, 24)
 
@@ -31,15 +32,21 @@ def noisy_model(**values) -> rt.NextFrame:
     return model
 
 
-def test_motion_by_hand():
-    frames = torch.zeros(1, 4, 3, 6, 6)
-    frames[0, 1:3, :, 2, 2] = 1.0
-    found = motion((255 * frames).byte())
-    assert found.step == pytest.approx(2 / 3 / 36)
-    assert found.sharpness == pytest.approx(
-        (4 + 4 * 1) / 16 / 2
-    )  # of the spike and its neighbours, in half of the frames
-    assert found.R == pytest.approx(return_ratio(frames).item()) == pytest.approx(1.5)
+def test_training_film_is_taken_at_its_gap_and_without_cuts():
+    frames = torch.arange(40).view(40, 1, 1, 1).expand(40, 3, *SIZE).byte()
+    film = Film(frames, (10,), 3, None, (0,), "toy", "0" * 64)
+    there = [s[:, 0, 0, 0].tolist() for s in training_stretches(film, 0.25)]
+    assert there[:3] == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
+    assert there[3:] == [[*range(10 + phase, 30 - 1, 3)] for phase in range(3)], "the last quarter is held out"
+
+
+def test_rollouts_that_are_the_film_measure_as_film():
+    film = noisy_film(0.1, 0.2)
+    stretches = training_stretches(film, 0.2)
+    S, sharp, R = measured(stretches[0][None] / 255, real_windows(stretches, 32))
+    assert pytest.approx(1, abs=0.02) == S and sharp == pytest.approx(1, abs=0.02)
+    assert pytest.approx(((1 - 0.2**2) / (1 - 0.2)) ** 0.5, abs=0.03) == R  # of an AR(1) process with Gaussian steps
+    assert measured(torch.full((1, 64, 3, *SIZE), 0.5), real_windows(stretches, 32)) is None
 
 
 @pytest.mark.parametrize(("amplitude", "carry"), [(0.09, 0.1), (0.1, 0.5), (0.108, 0.3)])
@@ -96,7 +103,8 @@ def test_a_round_follows_the_slope_and_stays_in_range():
     assert still.temperature == pytest.approx(once.temperature), "two rounds at one temperature have no secant"
 
 
-def test_the_same_again_is_the_same():
+def test_the_same_again_is_the_same(monkeypatch):
+    monkeypatch.setattr(calibration, "FRAMES", 64)
     made = []
     for _ in range(2):
         torch.manual_seed(3)
