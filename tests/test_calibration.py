@@ -1,7 +1,7 @@
 """How much a network draws is set so that rollouts are as lively as film, and by nothing that was held out."""
 
+import math
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
@@ -49,14 +49,15 @@ def test_rollouts_that_are_the_film_measure_as_film():
     assert measured(torch.full((1, 64, 3, *SIZE), 0.5), real_windows(stretches, 32)) is None
 
 
-@pytest.mark.parametrize(("amplitude", "carry"), [(0.09, 0.1), (0.1, 0.5), (0.108, 0.3)])
+@pytest.mark.parametrize(("amplitude", "carry"), [(0.102, 0.1), (0.1, 0.5), (0.108, 0.3), (0.08, 0.2), (0.12, 0.2)])
 def test_it_finds_what_the_film_was_made_with(amplitude, carry):
     model, film = noisy_model(carry=0.3), noisy_film(amplitude, carry)
     rounds = calibrate(model, film)
     assert len(rounds) == ROUNDS and (rounds[0].temperature, rounds[0].carry) == (1.0, 0.3)
-    assert model.sampler.temperature == pytest.approx(10 * amplitude, abs=0.02)
+    wanted = min(max(10 * amplitude, TEMPERATURES[0]), TEMPERATURES[1])
+    assert model.sampler.temperature == pytest.approx(wanted, abs=0.02)
     assert model.sampler.carry == pytest.approx(carry, abs=0.06)
-    errors = [abs(r.liveliness - 1) for r in rounds]
+    errors = [abs(r.liveliness - wanted / (10 * amplitude)) for r in rounds]
     assert errors[-1] < 0.05 and errors[-1] <= errors[0] + 0.01
     assert model.architecture["sampler"]["temperature"] == model.sampler.temperature, "it is saved"
 
@@ -87,19 +88,17 @@ def test_rollouts_that_are_no_numbers_end_it(monkeypatch):
 
 def test_a_round_follows_the_slope_and_stays_in_range():
     now = Sampler(1, temperature=1.0, carry=0.3)
-    lively = Round(1.0, 0.3, 1.21, 1.21, 1.4)
-    once = following(now, [lively], 1.34)
-    assert once.temperature == pytest.approx(1.21 ** (-1 / 4.75)) and once.carry == pytest.approx(0.3 - 0.06 / 0.6)
-    calmer = Round(once.temperature, once.carry, 1.1, 1.1, 1.34)
-    twice = following(once, [lively, calmer], 1.34)
-    slope = torch.tensor(1.21 / 1.1).log() / torch.tensor(1 / once.temperature).log()
-    assert (
-        twice.temperature == pytest.approx(once.temperature * 1.1 ** (-1 / slope.item())) and twice.carry == once.carry
-    )
+    calm = Round(1.0, 0.3, 0.9, 0.9, 1.4)
+    once = following(now, [calm], 1.34)
+    assert once.temperature == pytest.approx(0.9 ** (-1 / 4.75)) and once.carry == pytest.approx(0.3 - 0.06 / 0.6)
+    livelier = Round(once.temperature, once.carry, 0.95, 0.95, 1.34)
+    twice = following(once, [calm, livelier], 1.34)
+    slope = math.log(0.95 / 0.9) / math.log(once.temperature)
+    assert twice.temperature == pytest.approx(once.temperature * 0.95 ** (-1 / slope)) and twice.carry == once.carry
     for S, carry in ((1e-6, 0.0), (100.0, 0.99)):
         far = following(replace(now, carry=carry), [Round(1.0, carry, S, S, 2 - 2 * carry)], 2 * carry)
         assert far.temperature in TEMPERATURES and far.carry in (0.0, 0.99)
-    still = following(now, [lively, lively], 1.4)
+    still = following(now, [calm, calm], 1.4)
     assert still.temperature == pytest.approx(once.temperature), "two rounds at one temperature have no secant"
 
 
@@ -111,4 +110,4 @@ def test_the_same_again_is_the_same(monkeypatch):
         model = rt.NextFrame(8, 1, sampler=Sampler(1, refine=0), size=SIZE)
         made.append((calibrate(model, noisy_film(0.1, 0.2, 60)), model.sampler))
     assert made[0] == made[1]
-    assert all(a.temperature != b.temperature for a, b in pairwise(made[0][0]))
+    assert len(made[0][0]) == ROUNDS and made[0][1] != Sampler(1, refine=0)
