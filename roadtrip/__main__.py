@@ -1,5 +1,4 @@
-"""python -m roadtrip import | train | calibrate | rollout | measure | study | push | app: the public functions from a
-shell.
+"""The public functions from a shell: python -m roadtrip and a command, see COMMANDS.
 
 What the user got wrong is one sentence on standard error and exit code 2; `--json` prints one JSON object as the last
 line of standard output, everything else goes to standard error.

@@ -6,7 +6,7 @@ Independent of how the network was trained.
 
 import math
 import statistics
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -22,8 +22,8 @@ from .rollout import drive
 ROLLOUTS, FRAMES, WINDOW = 4, 256, 32  # the second half of these frames is measured, in such windows
 ROUNDS = 3
 STEEPEST = (1.5, 8.0)  # how steeply ln liveliness rises with ln temperature, at least and at most
-RISE = 0.6  # how steeply R rises with carry, as it did on four films
-TEMPERATURES = (0.98, 1.1)  # networks at 0.82 and 0.89 left the road
+RISE = 0.6  # how steeply R rises with carry, as it did on forest_road
+TEMPERATURES = (0.98, 1.1)  # hardly below 1, see docs/log.md
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def calibrate(model: NextFrame, film: Film, held_out: float = HELD_OUT) -> list[
         if found is None or real.return_ratio is None:
             break
         rounds.append(Round(now.temperature, now.carry, *found))
-        model.sampler = following(now, rounds, real.return_ratio)
-        model.architecture["sampler"] = asdict(model.sampler)
+        model.use(following(now, rounds, real.return_ratio))
     return rounds
 
 
@@ -74,7 +73,9 @@ def training_stretches(film: Film, held_out: float) -> list[Tensor]:
     train, found = film.starts(1, "train", held_out), []
     for a, b in film.stretches():
         mine = train[(train >= a) & (train < b)]
-        found += [film.frames[mine[phase :: film.gap].to(film.frames.device)] for phase in range(film.gap)]
+        if len(mine):
+            first, end = int(mine[0]), int(mine[-1]) + 1
+            found += [film.frames[first + phase : end : film.gap] for phase in range(film.gap)]
     return found
 
 

@@ -292,6 +292,11 @@ class NextFrame(
         height, width = self.mean_frame.shape[1:]
         return height, width
 
+    def use(self, sampler: Sampler) -> None:
+        """Draws by this sampler from now on, which differs from its own in numbers alone, also when it is saved."""
+        self.sampler = sampler
+        self.architecture["sampler"] = asdict(sampler)
+
     def observe(self, frame: Tensor, noise: Tensor | None = None, anchor: Tensor | None = None) -> State:
         """The state after a first frame, float [B, 3, H, W] in [0, 1], with noise of standard deviation [B, 1] on it.
         anchor: a still of the same drive, alike; None is the frame itself."""

@@ -21,7 +21,7 @@ from torch.optim import Adam
 from . import checkpoint
 from .augment import augment, damage
 from .cuda_graph import CudaGraphed
-from .diffusion import SPANS, Sampler, denoising_loss, noisy
+from .diffusion import SPANS, denoising_loss, noisy
 from .discriminators import PatchDiscriminator, windows
 from .errors import RoadtripError
 from .evaluation import HELD_OUT, HORIZONS, baselines
@@ -477,13 +477,8 @@ class Run:
     @carry.setter
     def carry(self, carry: float | None) -> None:
         if self.model.sampler and carry is not None:
-            self.use(replace(self.model.sampler, carry=carry))
-
-    def use(self, sampler: Sampler) -> None:
-        """Has both networks draw by this sampler, which differs from theirs in numbers alone."""
-        for model in (self.model, self.ema):
-            model.sampler = sampler
-            model.architecture["sampler"] = asdict(sampler)
+            for model in (self.model, self.ema):
+                model.use(replace(self.model.sampler, carry=carry))
 
     def _gaussian(self, shape: Sequence[int]) -> Tensor:
         return self._on_device(torch.randn(shape, generator=self.random))

@@ -80,7 +80,7 @@ def test_nothing_to_calibrate_changes_nothing():
     assert calibrate(drawing, noisy_film(0.1, 0.2), held_out=1.0) == [] and drawing.sampler == Sampler(1)
 
 
-def test_rollouts_that_are_no_numbers_end_it(monkeypatch):
+def test_rollouts_that_are_no_numbers_end_it():
     model = noisy_model()
     model.step = lambda frame, state, noise=None, z=None: (torch.full_like(frame, torch.nan), state)
     assert calibrate(model, noisy_film(0.1, 0.2)) == [] and model.sampler == Sampler(1)

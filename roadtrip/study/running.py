@@ -112,7 +112,7 @@ def _trained(job: Job, film: Film, device: torch.device, home: Path) -> tuple[Ro
             tell(f"{job.arm} on {job.film_name}, seed {job.seed}: step {training.step_count} of {job.steps}")
     calibration = calibrate(training.model, film) if job.endless else []
     if training.model.sampler:
-        training.use(training.model.sampler)
+        training.ema.use(training.model.sampler)
     seconds = time.perf_counter() - began
     for model in (training.model, training.ema):
         model.provenance = replace(model.provenance, step=job.steps, steps=job.steps)
