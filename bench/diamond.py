@@ -6,7 +6,7 @@ What is its own: a U-Net over the noisy frame and the past ones side by side, ED
 (no flow, no moved frame), white noise, three Euler evaluations. What is not told there for film of this kind: width, and
 the step size, higher than the paper's since minutes and not days are trained.
 
-    python -m bench.diamond ca_freeway:8 --minutes 16 --endless 500
+    python -m bench.diamond ca_freeway:8 --minutes 16 --endless 1000 --keep
 """
 
 import argparse
@@ -22,8 +22,9 @@ from roadtrip.endless import endless_row, measure_endless
 from roadtrip.evaluation import HELD_OUT
 from roadtrip.film import Film
 from roadtrip.model import State
-from roadtrip.study.rows import film_and_gap
+from roadtrip.study.rows import Job, film_and_gap
 from roadtrip.train import best_dtype
+from scripts.controls import keep
 
 SIGMA_DATA, MEAN, DEVIATION = 0.5, -0.4, 1.2  # of the pictures in [−1, 1], and of ln σ in training
 SIGMAS = [(5.0 ** (1 / 7) + i / 2 * (0.002 ** (1 / 7) - 5.0 ** (1 / 7))) ** 7 for i in range(3)]  # Karras et al., ρ = 7
@@ -132,11 +133,15 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--endless", type=int, default=500, help="frames of each of 8 rollouts")
     parser.add_argument("--size", type=int, nargs=2, default=(48, 80))
+    parser.add_argument("--keep", action="store_true", help="add the row to checkpoints/controls.json")
     args = parser.parse_args()
     source, gap = film_and_gap(args.film)
     film = rt.open_film(source, size=tuple(args.size), gap=gap)
     model, steps = trained(film, args.minutes, args.lr)
     row = endless_row(measure_endless(model, film, args.endless))  # type: ignore[arg-type]
+    if args.keep:
+        size = "{}x{}".format(*args.size)
+        keep(Job("v4", args.film).film_name, size, f"DIAMOND's U-Net, {args.minutes:g} minutes", row)
     numbers = sum(p.numel() for p in model.parameters())
     print(json.dumps({"film": args.film, "minutes": args.minutes, "steps": steps, "numbers": numbers} | row))
 

@@ -6,6 +6,7 @@
 import argparse
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,13 +42,21 @@ def controls(film: rt.Film) -> Iterator[tuple[str, list[Tensor]]]:
     yield "Video Textures, blurred", blurred
 
 
+def keep(film: str, size: str, model: str, row: dict[str, Any]) -> None:
+    """Adds a row to checkpoints/controls.json, in place of one of the same film, size and model."""
+    rows = json.loads(CONTROLS.read_text()) if CONTROLS.exists() else []
+    rows = [r for r in rows if (r["film"], r["size"], r["model"]) != (film, size, model)]
+    rows.append({"film": film, "size": size, "model": model, "endless": row})
+    with whole_file(CONTROLS) as file:
+        file.write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.controls", description=__doc__)
     parser.add_argument("--films", nargs="+", default=["scenery"], metavar="FILM", help="scenery or PATH:GAP")
     parser.add_argument("--size", default="72x128", help="height×width")
     args = parser.parse_args()
     height, width = map(int, args.size.split("x"))
-    rows = json.loads(CONTROLS.read_text()) if CONTROLS.exists() else []
     for name in args.films:
         job = Job("v1", name, size=(height, width))
         film = open_job(job)
@@ -55,11 +64,8 @@ def main() -> None:
         for control, rollouts in controls(film):
             row = endless_row([endless(y, truth) for y in rollouts])
             row["perceptual"] = perceptual_distance(torch.cat(rollouts), film)
-            rows = [r for r in rows if (r["film"], r["size"], r["model"]) != (job.film_name, args.size, control)]
-            rows.append({"film": job.film_name, "size": args.size, "model": control, "endless": row})
+            keep(job.film_name, args.size, control, row)
             print(job.film_name, control, json.dumps(row), flush=True)
-    with whole_file(CONTROLS) as file:
-        file.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
