@@ -21,6 +21,7 @@ from .rollout import drive
 
 ROLLOUTS, FRAMES, WINDOW = 4, 256, 32  # the second half of these frames is measured, in such windows
 ROUNDS = 3
+SHARPEST = 1.2  # times film's; where rollouts slow down for another reason, more of what is drawn would be grain
 STEEPEST = (1.5, 8.0)  # how steeply ln liveliness rises with ln temperature, at least and at most
 RISE = 0.6  # how steeply R rises with carry, as it did on forest_road
 TEMPERATURES = (0.98, 1.1)  # hardly below 1, see docs/log.md
@@ -39,8 +40,8 @@ class Round:
 
     @property
     def liveliness(self) -> float:
-        """The geometric mean of S and sharpness."""
-        return math.sqrt(self.S * self.sharpness)
+        """What should be 1: S, or sharpness over what it may be at most, where that is more."""
+        return max(self.S, self.sharpness / SHARPEST)
 
 
 def calibrate(model: NextFrame, film: Film, held_out: float = HELD_OUT) -> list[Round]:

@@ -235,7 +235,6 @@ RECIPES: dict[str, Recipe] = {
             ema=0.998,
             flip=0.0,
             zoom=0.1,
-            jitter=0.2,
         ),
     )
 }

@@ -102,6 +102,14 @@ def test_a_round_follows_the_slope_and_stays_in_range():
     assert still.temperature == pytest.approx(once.temperature), "two rounds at one temperature have no secant"
 
 
+@pytest.mark.parametrize(("S", "sharpness", "goes"), [
+    (0.7, 1.0, 1), (0.7, 1.19, 1), (0.7, 1.3, -1), (1.0, 0.7, 0), (1.0, 1.2, 0), (1.3, 0.7, -1), (0.9, 1.2, 0),
+])  # fmt: skip
+def test_rollouts_are_as_fast_as_film_where_that_is_not_grain(S, sharpness, goes):
+    temperature = following(Sampler(temperature=1.03), [Round(1.03, 0.3, S, sharpness, 1.3)], 1.3).temperature
+    assert (temperature > 1.0301) - (temperature < 1.0299) == goes
+
+
 def test_the_same_again_is_the_same(monkeypatch):
     monkeypatch.setattr(calibration, "FRAMES", 64)
     made = []

@@ -305,7 +305,7 @@ def test_a_gain_for_each_place_keeps_what_is_still_still():
         drawn = rt.rollout(p.model, *film.frames[:2, None].expand(2, 32, 3, 16, 32), 1)[:, 0]
         still, new = drawn[..., :14].std(dim=0).mean(), drawn[..., 18:].std(dim=0).mean()
         left[local] = (still / new).item()
-    assert left[True] < 0.3 * left[False]
+    assert left[True] < 0.5 * left[False]
 
 
 def test_pink_noise_keeps_its_variance_and_hides_every_scale():
