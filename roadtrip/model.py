@@ -148,7 +148,7 @@ class Denoiser(nn.Module):
     filter would do, a gain for each 4×4 DCT coefficient and level, stands beside them: film has little power in its
     finest coefficients, where almost all that comes in is noise. With local_gain each place adds its own: in the sky all
     that comes in is noise, among leaves it is not. The context tells the two apart; where the noisy picture did,
-    networks left the road after a minute, see docs/log.md.
+    networks of a minute ended further from film, see docs/log.md.
     """
 
     def __init__(self, width: int, refine: int, local_gain: bool = False):
