@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -42,6 +44,19 @@ def test_one_rollout_is_written_as_it_comes(tmp_path, kind):
         assert count(rt.write(tmp_path / f"{name}.{kind}", frames)) == (1 if kind == "png" else 5)
     assert len({(tmp_path / f"{name}.{kind}").read_bytes() for name in "abc"}) == 1
     assert sheet(rollout, 5).size == (5 * 26 + 2, 20)
+
+
+def test_the_same_frames_are_the_same_file_whatever_lies_in_memory(tmp_path):
+    """glibc fills what it hands out with another byte in each process: an encoder that reads it unwritten is found."""
+    code = """if True:
+        import sys, torch, roadtrip as rt
+        for path in sys.argv[1:]:
+            rt.write(path, torch.rand(5, 3, 48, 80, generator=torch.Generator().manual_seed(0)))"""
+    for byte in ("1", "85", "128"):
+        paths = [tmp_path / f"{byte}.{kind}" for kind in KINDS]
+        subprocess.run([sys.executable, "-c", code, *paths], env=os.environ | {"MALLOC_PERTURB_": byte}, check=True)
+    for kind in KINDS:
+        assert len({path.read_bytes() for path in tmp_path.glob(f"*.{kind}")}) == 1, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
