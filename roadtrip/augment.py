@@ -12,11 +12,11 @@ from .recipes import Recipe
 
 
 def augment(clips: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Clips float [B, n, 3, H, W] in [0, 1], some mirrored, brighter, with more contrast; clamped to [0, 1].
+    """Clips float [B, n, 3, H, W] in [0, 1], some mirrored, others brighter, with more contrast, tinted, cropped.
 
-    Each clip is changed as a whole: its frames stay consistent with each other. generator: on the CPU.
+    They stay in [0, 1]. Each clip is changed as a whole: its frames stay consistent with each other. generator: on the CPU.
     """
-    if not recipe.flip and not recipe.jitter and not recipe.zoom:
+    if not any((recipe.flip, recipe.jitter, recipe.zoom, recipe.tint)):
         return clips
 
     from kornia.enhance import adjust_brightness, adjust_contrast
@@ -38,6 +38,9 @@ def augment(clips: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor
         # bicubic: bilinear crops are softer than the film, and so are rollouts that learned from them
         flat = F.grid_sample(clips.flatten(1, 2), grid, "bicubic", padding_mode="border", align_corners=False)
         clips = flat.view_as(clips).clamp(0, 1)
+    if recipe.tint:
+        gain = 1 + recipe.tint * (2 * torch.rand(len(clips), 1, 3, 1, 1, generator=generator) - 1)
+        clips = (clips * gain.to(clips.device)).clamp(0, 1)
     return clips
 
 

@@ -129,6 +129,9 @@ class Recipe:
         0.0, "Largest share of a clip's width and height that is cropped away at random.", span=(0, 0.5)
     )
     jitter: float = _value(0.1, "Random brightness and contrast, the same for a whole clip.", span=(0, 0.5))
+    tint: float = _value(
+        0.0, "Random gain of each colour, the same for a whole clip; for several drives at once.", span=(0, 0.5)
+    )
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -1,5 +1,5 @@
-"""Trains v4 on several drives at once, then drives on from two frames of drives that it never saw: how long does it stay
-in the drive that it was shown?
+"""Trains and calibrates v4 on several drives at once, then drives on from two frames of drives that it never saw: how long
+does it stay in the drive that it was shown?
 
     python -m scripts.unseen --train A:8 B:3 --unseen C:5 D:1 --out runs/unseen
 
@@ -10,6 +10,7 @@ held-out stretches too; "own" is the share of frames whose nearest still is of i
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +71,10 @@ def main() -> None:
     known, unseen = (opened(texts, tuple(args.size)) for texts in (args.train, args.unseen))
     if not (args.out / "config.json").exists():
         recipe = replace(rt.RECIPES["v4"], **parse_values(args.set))
-        *_, last = rt.train(recipe, rt.open_film([*known.values()], size=tuple(args.size)), steps=args.steps)
+        film = rt.open_film([*known.values()], size=tuple(args.size))
+        *_, last = rt.train(recipe, film, steps=args.steps)
+        for found in rt.calibrate(last.ema, film):
+            print(found, file=sys.stderr)
         rt.save(args.out, last.ema)
     for row in rows(rt.load(args.out), known, unseen, args.horizon):
         print(json.dumps(row), flush=True)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 
 import roadtrip as rt
+from roadtrip.augment import augment
 from roadtrip.optim import lr_share
 from roadtrip.reproduce import script
 from roadtrip.train import Run
@@ -70,12 +71,33 @@ def test_every_recipe_on_scenery(name):
     {"spectral": True}, {"gan_loss": "bce"}, {"gan_loss": "least-squares"}, {"unroll": 4, "disc_frames": 3},
     {"disc_shuffle": True}, {"feedback": "detached"}, {"feedback": "8-bit"}, {"context_noise": 0.1},
     {"pingpong_weight": 1.0}, {"replay": 3},
-    {"output": "picture"}, {"output": "change"}, {"flip": 0.0}, {"jitter": 0.0}, {"optimiser": "muon"},
+    {"output": "picture"}, {"output": "change"}, {"flip": 0.0}, {"jitter": 0.0}, {"tint": 0.1}, {"zoom": 0.1},
+    {"optimiser": "muon"},
 ], ids=str)  # fmt: skip
 def test_every_field_matters(values, film):
     base = small("v3-single" if "disc_windows" in values else "v3-pair")  # a pair of two frames has one slot only
     plain, other = (finish(recipe, film, steps=3) for recipe in (base, replace(base, **values)))
     assert plain.losses != other.losses
+
+
+@pytest.mark.parametrize("values", [{"flip": 1.0}, {"jitter": 0.3}, {"tint": 0.3}, {"zoom": 0.3}], ids=str)
+def test_a_clip_is_augmented_as_a_whole(values):
+    plain = rt.Recipe("plain", flip=0.0, jitter=0.0, tint=0.0, zoom=0.0)
+    clips = torch.rand(4, 1, 3, 16, 24, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1, -1)
+    changed = augment(clips, replace(plain, **values), torch.Generator().manual_seed(1))
+    assert changed.shape == clips.shape and changed.min() >= 0 and changed.max() <= 1
+    assert (changed == changed[:, :1]).all()
+    assert all((before != after).any() for before, after in zip(clips, changed))
+    assert torch.equal(augment(clips, plain, torch.Generator().manual_seed(1)), clips)
+
+
+def test_a_tint_is_one_gain_for_each_colour():
+    recipe = rt.Recipe("tinted", flip=0.0, jitter=0.0, tint=0.2)
+    clips = torch.full((64, 2, 3, 8, 8), 0.5)
+    gains = augment(clips, recipe, torch.Generator().manual_seed(0)) / clips
+    assert torch.equal(gains, gains[:, :1, :, :1, :1].expand_as(gains))
+    each = gains[:, 0, :, 0, 0]
+    assert 0.8 <= each.min() < 0.85 and 1.15 < each.max() <= 1.2 and (each.std(dim=1) > 0.01).all()
 
 
 @pytest.mark.parametrize("weight, value", [
