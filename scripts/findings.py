@@ -5,7 +5,8 @@ Findings each, and {{WHAT ARM TABLE}} for one number: WHAT is verdicts (of all s
 seeds), seconds, or p:MEASURE, where ARM is two arms (pair/single) and TABLE only a setting. TABLE is a film and its
 setting: scenery, scenery+replay=8, scenery+output=picture+steps=2400.
 
-Runs that were let drive on stand in {{endless}}, with checkpoints/controls.json, which scripts/controls.py writes.
+Runs that were let drive on stand in {{endless}}, with checkpoints/controls.json, which scripts/controls.py writes, in
+{{minute}}, and in {{parts}}, where one part each is left out.
 Runs that were made a second time with wider vectors are in checkpoints/again.json, which only {{again}} reads.
 """
 
@@ -56,8 +57,9 @@ class Findings:
             "sizes": lambda: self.listed(
                 [row for row in self.all if tuple(row["size"]) != SIZE and "endless" not in row]
             ),
-            "endless": lambda: self.endless([r for r in self.all if "endless" in r and r["steps"] > STEPS], CONTROLS),
-            "minute": lambda: self.endless([r for r in self.all if "endless" in r and r["steps"] <= STEPS]),
+            "endless": lambda: self.endless([r for r in self.all if _purpose(r) == "drive"], CONTROLS),
+            "minute": lambda: self.endless([r for r in self.all if _purpose(r) == "minute"]),
+            "parts": lambda: self.parts([r for r in self.all if _purpose(r) == "parts"]),
             "again": self.again,
         }
 
@@ -156,6 +158,22 @@ class Findings:
         more = "nn, nn at the end, diversity, perceptual, spread / skill, longest playback, loop"
         return _markdown(f"{head}, {more}", lines)
 
+    def parts(self, rows: list[Row]) -> str:
+        """Short runs that were let drive on, v4 without one part each: the median of the seeds, the least and the most."""
+        arms: dict[tuple[str, str], list[Row]] = {}
+        for row in sorted(rows, key=lambda row: (row["film"], row["arm"])):
+            arms.setdefault((row["film"], row["arm"]), []).append(row)
+        lines = []
+        for (film, arm), seeds in arms.items():
+            each = [row["endless"] for row in seeds]
+            of = {k: [e[k] for e in each] for k in ("S", "sharpness", "nn_last", "diversity", "perceptual")}
+            of |= {k: [e["in_band"][k] for e in each] for k in ("R", "N")}
+            moves = [e["verdicts"].get("moves", 0.0) for e in each]
+            spread = [_range((statistics.median(v), min(v), max(v))) for v in [moves, *of.values()]]
+            lines.append([film, arm, " ".join(str(row["seed"]) for row in seeds), *spread])
+        names = "nn at the end, diversity, perceptual, R in band, N in band"
+        return _markdown(f"film, model, seeds, moves, S, sharpness, {names}", lines)
+
     def map(self) -> str:
         tables = {table.replace("+", ", "): rows for table, rows in self.tables.items()}
         self.figures["whole.svg"] = charts.whole_study(tables)
@@ -184,6 +202,13 @@ def _table(film: str, setting: str, steps: int) -> str:
     """As the template calls it; another number of steps than the study's is part of the setting."""
     parts = [film, *setting.split(), f"steps={steps}" if steps != STEPS else ""]
     return "+".join(filter(None, parts))
+
+
+def _purpose(row: Row) -> str:
+    """Which table a run that was let drive on is for: "drive", "minute", or "parts"; "" for other runs."""
+    if "endless" not in row:
+        return ""
+    return "drive" if row["steps"] > STEPS else "minute" if row["endless"]["horizon"] >= 1000 else "parts"
 
 
 def _kind(row: Row) -> str:
