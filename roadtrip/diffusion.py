@@ -129,7 +129,7 @@ def denoising_loss(guess: Tensor, real: Tensor, s: Tensor) -> Tensor:
 
 
 def sample(
-    denoise: Callable[[Tensor, Tensor], Tensor],
+    denoisers: Callable[[Tensor], Sequence[Callable[[Tensor], Tensor]]],
     z: Tensor,
     sampler: Sampler,
     near: tuple[Tensor, Tensor] | None = None,
@@ -139,22 +139,24 @@ def sample(
 
     The equation that it solves, dy/ds = (y − D)/s, holds for noise of any spectrum. Levels fall geometrically, so that in
     the solver's own time ln s all steps are as long.
-    denoise: gives the estimate of y without noise, of (y, s) with s float [B, 1, 1, 1].
+    denoisers: for levels s float [n, B, 1, 1, 1] one function each, from y to the estimate of y without noise; all levels
+        at once, as what a level says is the same in each place of the picture.
     near: a y [B, 3, H, W] and bool [B, 1, 1, 1]; where True what is drawn begins from that y, under noise as strong as y
         is, s = 1 (Meng et al. 2022, "SDEdit"): its coarse part stays, its fine part is drawn anew.
     """
-    first, *others = sampler.ladder()
-    s = z.new_full((len(z), 1, 1, 1), first)
+    s = z.new_full((len(z), 1, 1, 1), sampler.first)
     noise = coloured(z, sampler.slope)
     y = s * noise
     if near is not None:
         close, where = near
-        s = torch.where(where, min(first, 1.0), s)
+        s = torch.where(where, min(sampler.first, 1.0), s)
         y = torch.where(where, close, 0.0) + s * noise
-    shrink = (sampler.last / s) ** (1 / max(len(others), 1))
-    guess = before = denoise(y, s)
-    for _ in others:
+    shrink = (sampler.last / s) ** (1 / max(sampler.evaluations - 1, 1))
+    levels = torch.stack([s * shrink**i for i in range(sampler.evaluations)])
+    first, *others = denoisers(levels)
+    guess = before = first(y)
+    for denoise in others:
         ahead = guess + (guess - before) / 2
-        y, s, before = shrink * y + (1 - shrink) * ahead, shrink * s, guess
-        guess = denoise(y, s)
+        y, before = shrink * y + (1 - shrink) * ahead, guess
+        guess = denoise(y)
     return guess

@@ -4,9 +4,9 @@ Independent of films, losses and training; it takes pictures in [0, 1] and gives
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -18,6 +18,8 @@ from .diffusion import SPREAD, Sampler, denoised, sample, scaled
 # What a rollout carries from frame to frame: the newest frame's code or the LSTM's hidden and cell state, and the code of
 # the anchor, if the network has one.
 State = tuple[Tensor, ...]
+# From y under noise of one level to the estimate of y without it, see diffusion.py.
+Denoise = Callable[[Tensor], Tensor]
 
 
 class Residual(nn.Module):
@@ -125,7 +127,8 @@ class Decoder(nn.Module):
 
 
 class LevelledResidual(nn.Module):
-    """A residual block whose signal is scaled and shifted by what the noise level says (Perez et al. 2018, "FiLM")."""
+    """A residual block whose signal is scaled and shifted by what the noise level says (Perez et al. 2018, "FiLM"):
+    [B, 2·channels, 1, 1], which its layer `film` gives."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -135,9 +138,28 @@ class LevelledResidual(nn.Module):
         for zero in (self.second.weight, self.film.weight, self.film.bias):
             nn.init.zeros_(zero)
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        scale, shift = self.film(level)[:, :, None, None].chunk(2, dim=1)
+    def forward(self, x: Tensor, film: Tensor) -> Tensor:
+        scale, shift = film.chunk(2, dim=1)
         return x + self.second(_act(self.first(_act(x)) * (1 + scale) + shift))
+
+
+class Level(NamedTuple):
+    """What a noise level says to the layers of a denoiser that listen, [B, C, 1, 1] each: scale and shift for each block,
+    a gain for each DCT coefficient, and for each feature that a local gain is made from."""
+
+    films: tuple[Tensor, ...]
+    gain: Tensor
+    places: Tensor | None
+
+
+class Context(NamedTuple):
+    """What a denoiser is shown beside the noisy picture: the moved frame in [-1, 1], the code and the skip, and the
+    features that a local gain is made from."""
+
+    moved: Tensor
+    code: Tensor
+    skip: Tensor
+    seen: Tensor | None
 
 
 class Denoiser(nn.Module):
@@ -176,27 +198,40 @@ class Denoiser(nn.Module):
         self.register_buffer("dct", _dct_of_blocks())
         self.register_buffer("rates", torch.tensor(LEVEL_RATES))
 
-    def forward(self, y: Tensor, s: Tensor, moved: Tensor, code: Tensor, skip: Tensor) -> Tensor:
-        """y float [B, 3, H, W] of unit variance; s [B, 1, 1, 1]; moved [B, 3, H, W] in [0, 1]; code and skip as the
-        encoder gives them."""
-        phase = s.log().flatten(1) * self.rates
-        level = self.level(torch.cat([phase.sin(), phase.cos()], dim=1))
-        blocks = F.pixel_unshuffle(y, 4)
-        noisy = self.stem(blocks) + skip
-        x = self.down(F.pixel_unshuffle(_act(noisy), 2)) + code
-        for block in self.coarse:
-            x = block(x, level)
+    def levels(self, s: Tensor) -> list[Level]:
+        """What each of the levels s float [n, B, 1, 1, 1] says. All at once: these layers are so small that one level takes
+        about as long as all."""
+        phase = s.log().flatten(2) * self.rates
+        told = self.level(torch.cat([phase.sin(), phase.cos()], dim=-1))
+        said = lambda layer: layer(told)[..., None, None].unbind()  # noqa: E731
+        films = zip(*(said(block.film) for block in (*self.coarse, *self.fine)))
+        places = said(self.local_level) if self.local_level else [None] * len(s)
+        return [Level(*each) for each in zip(films, said(self.gain), places)]
+
+    def context(self, moved: Tensor, code: Tensor, skip: Tensor) -> Context:
+        """What is the same at every level. moved: [B, 3, H, W] in [0, 1]; code and skip as the encoder gives them."""
+        seen = None
+        if self.local_gain:
+            seen = _act(torch.cat([skip, F.interpolate(code, scale_factor=2, mode="bilinear")], dim=1))
+        return Context(moved * 2 - 1, code, skip, seen)
+
+    def forward(self, y: Tensor, level: Level, context: Context) -> Tensor:
+        """y float [B, 3, H, W] of unit variance; level and context as the two methods give them."""
+        films, blocks = iter(level.films), F.pixel_unshuffle(y, 4)
+        noisy = self.stem(blocks) + context.skip
+        x = self.down(F.pixel_unshuffle(_act(noisy), 2)) + context.code
+        for block, film in zip(self.coarse, films):
+            x = block(x, film)
         x = F.pixel_shuffle(self.up(_act(x)), 2) + noisy
-        for block in self.fine:
-            x = block(x, level)
-        gain = self.gain(level)[:, :, None, None]
-        if self.local_gain and self.local_level:
-            seen = torch.cat([skip, F.interpolate(code, scale_factor=2, mode="bilinear")], dim=1)
-            gain = gain + self.local_gain(_act(seen) * (1 + self.local_level(level)[:, :, None, None]))
+        for block, film in zip(self.fine, films):
+            x = block(x, film)
+        gain = level.gain
+        if self.local_gain:
+            gain = gain + self.local_gain(context.seen * (1 + level.places))  # type: ignore[operator]
         gains = F.conv2d(F.conv2d(blocks, self.dct) * gain, self.dct.mT)
         guess = F.pixel_shuffle(self.out(_act(x)) + gains, 4)
         if self.refine:
-            guess = guess + self.refine(torch.cat([y, guess, moved * 2 - 1], dim=1))
+            guess = guess + self.refine(torch.cat([y, guess, context.moved], dim=1))
         return guess.float()
 
 
@@ -325,7 +360,7 @@ class NextFrame(
         if self.sampler and self.denoiser:
             assert z is not None, "a network that samples draws from z"
             close = near and ((near[0] - moved) / SPREAD, near[1])
-            return clamp(moved + SPREAD * sample(self._denoise(code, moved, skip), z, self.sampler, close)), state
+            return clamp(moved + SPREAD * sample(self._denoisers(code, moved, skip), z, self.sampler, close)), state
         return clamp(moved + self.decoder(code, skip)), state  # type: ignore[misc]
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
@@ -355,8 +390,14 @@ class NextFrame(
             frame = torch.full_like(frame, 0.5)
         return code, frame, skip, (*state, *anchor)
 
-    def _denoise(self, code: Tensor, moved: Tensor, skip: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda y, s: denoised(y, s, self.denoiser(scaled(y, s), s, moved, code, skip))  # type: ignore[misc]
+    def _denoisers(self, code: Tensor, moved: Tensor, skip: Tensor) -> Callable[[Tensor], Sequence[Denoise]]:
+        network: Denoiser = self.denoiser  # type: ignore[assignment]
+        context = network.context(moved, code, skip)
+
+        def at(s: Tensor, level: Level) -> Denoise:
+            return lambda y: denoised(y, s, network(scaled(y, s), level, context))
+
+        return lambda levels: [at(s, level) for s, level in zip(levels, network.levels(levels))]
 
     def _code(self, frame: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         code, skip = self.encoder(frame)
@@ -379,7 +420,8 @@ class Denoising:
     ) -> tuple[Tensor, State]:
         x, s = z[:, :3], z[:, 3:, :1, :1]  # type: ignore[index]
         code, moved, skip, state = self.model._explain(frame, state, noise)
-        y = self.model._denoise(code, moved, skip)((x - moved) / SPREAD, s)
+        (denoise,) = self.model._denoisers(code, moved, skip)(s[None])
+        y = denoise((x - moved) / SPREAD)
         return torch.cat([moved + SPREAD * y, moved], dim=1), state
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ import roadtrip as rt
 from roadtrip.augment import damage
 from roadtrip.diffusion import SPREAD, Sampler, coloured, denoised, denoising_loss, latents, noisy, sample, scaled
 from roadtrip.film import Film
-from roadtrip.model import Denoising, _dct_of_blocks
+from roadtrip.model import Context, Denoiser, Denoising, _dct_of_blocks
 from roadtrip.oscillation import return_ratio
 from roadtrip.train import Run, find_device
 
@@ -26,6 +27,11 @@ def drawing_model(**values) -> rt.NextFrame:
         for weights in model.parameters():
             weights += 0.05 * torch.randn(weights.shape)
     return model
+
+
+def at_each(denoise):
+    """A function of y and one level, as `sample` asks for it: at all levels at once."""
+    return lambda levels: [partial(denoise, s=s) for s in levels]
 
 
 def pictures(n: int, batch: int = 2) -> torch.Tensor:
@@ -50,7 +56,7 @@ def test_a_perfect_denoiser_draws_the_right_spread():
         v = spread**2
         perfect = lambda y, s, v=v: y * v / (v + s * s)  # noqa: E731
         for sampler, tolerance in ((Sampler(64, 4.0, 1e-3), 0.002), (Sampler(4), 0.09)):
-            y = sample(perfect, z, sampler)
+            y = sample(at_each(perfect), z, sampler)
             exact = 4 * noise * math.sqrt(v / (v + 16))
             assert (y - exact).abs().max() < tolerance * exact.abs().max()
 
@@ -67,7 +73,7 @@ def test_near_begins_around_a_picture_under_as_much_noise(evaluations, first):
         asked.append(s.flatten().tolist())
         return y / (1 + s * s)
 
-    y = sample(perfect, z, sampler, (close, where))
+    y = sample(at_each(perfect), z, sampler, (close, where))
     noise = min(first, 1.0)
     assert asked[0] == pytest.approx([noise, first, noise, first]) and len(asked) == evaluations
     assert evaluations == 1 or asked[-1] == pytest.approx([1e-3] * 4, rel=1e-4)
@@ -75,13 +81,13 @@ def test_near_begins_around_a_picture_under_as_much_noise(evaluations, first):
     exact = begun / (math.sqrt(1 + noise**2) if evaluations > 1 else 1 + noise**2)
     if evaluations != 2:  # two are too few to follow the flow
         assert (y - exact)[where.flatten()].abs().max() < 0.02 * exact.abs().max()
-    assert torch.allclose(y[~where.flatten()], sample(perfect, z, sampler)[~where.flatten()], atol=1e-6)
+    assert torch.allclose(y[~where.flatten()], sample(at_each(perfect), z, sampler)[~where.flatten()], atol=1e-6)
 
 
 def test_one_evaluation_is_the_first_guess():
     z = torch.randn(2, 3, 8, 8)
     guess = torch.randn(2, 3, 8, 8)
-    assert torch.equal(sample(lambda y, s: guess, z, Sampler(1)), guess)
+    assert torch.equal(sample(at_each(lambda y, s: guess), z, Sampler(1)), guess)
 
 
 def test_temperature_scales_what_is_drawn_and_may_change_on_the_way():
@@ -153,6 +159,34 @@ def test_driving_is_the_rollout_without_an_end():
     frames = torch.stack([next(stream) for _ in range(7)], dim=1)
     assert torch.equal(frames, rt.rollout(model, f1, f2, 7, 5, 0.7))
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("local_gain", [False, True])
+@pytest.mark.parametrize("refine", [0, 4])
+def test_levels_told_at_once_are_levels_told_one_by_one(refine, local_gain):
+    torch.manual_seed(0)
+    denoiser, batch = Denoiser(8, refine, local_gain), 3
+    with torch.no_grad():
+        for weights in denoiser.parameters():
+            weights += 0.1 * torch.randn(weights.shape)
+        y, moved = torch.rand(2, batch, 3, 16, 24)
+        context = denoiser.context(moved, torch.randn(batch, 16, 2, 3), torch.randn(batch, 8, 4, 6))
+        s = torch.tensor([[0.1, 0.7, 12.0], [3.0, 0.02, 1.0]])[..., None, None, None]
+        together = [denoiser(y, level, context) for level in denoiser.levels(s)]
+        alone = [denoiser(y, *denoiser.levels(one[None]), context) for one in s]
+        of_one = [
+            denoiser(y[i : i + 1], *denoiser.levels(s[k : k + 1, i : i + 1]), _of(context, i))
+            for k in range(2)
+            for i in range(batch)
+        ]
+    for a, b in zip(together, alone):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert torch.allclose(torch.cat(together), torch.cat(of_one), atol=1e-5), "each clip hears its own level"
+    assert not torch.allclose(*together, atol=1e-2)
+
+
+def _of(context: Context, clip: int) -> Context:
+    return Context(*(part if part is None else part[clip : clip + 1] for part in context))
 
 
 def test_the_anchor_is_the_first_frame_and_stays():
