@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +189,12 @@ def training(film: rt.Film, device: torch.device, dtype: str) -> list[Row]:
 
 
 def rollouts(film: rt.Film, device: torch.device) -> list[Row]:
-    model = rt.NextFrame().to(device)
     rows = []
-    for batch in (1, 16):
+    for name, model, batch in (("", rt.NextFrame(), 1), ("", rt.NextFrame(), 16), (" of v4", rt.load("v4"), 1)):
         f1, f2 = film.clips(film.starts(2)[:batch], 2).to(device).unbind(1)
-        rate = batch * 32 / best(lambda f1=f1, f2=f2: rt.rollout(model, f1, f2, 32), 5, device)  # type: ignore[misc]
-        rows.append(row(f"rollout, batch {batch}", rate, "frames/s", rate / 25, "25 frames/s"))
+        drive = partial(rt.rollout, model.to(device), f1, f2, 32)
+        rate = batch * 32 / best(drive, 5, device)
+        rows.append(row(f"rollout{name}, batch {batch}", rate, "frames/s", rate / 25, "25 frames/s"))
     return rows
 
 
