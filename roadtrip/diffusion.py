@@ -139,8 +139,8 @@ def sample(
 
     The equation that it solves, dy/ds = (y − D)/s, holds for noise of any spectrum. Levels fall geometrically, so that in
     the solver's own time ln s all steps are as long.
-    denoisers: for levels s float [n, B, 1, 1, 1] one function each, from y to the estimate of y without noise; all levels
-        at once, as what a level says is the same in each place of the picture.
+    denoisers: for levels s float [n, B, 1, 1, 1], all of a frame's at once, one function each, from y to the estimate of
+        y without noise.
     near: a y [B, 3, H, W] and bool [B, 1, 1, 1]; where True what is drawn begins from that y, under noise as strong as y
         is, s = 1 (Meng et al. 2022, "SDEdit"): its coarse part stays, its fine part is drawn anew.
     """

@@ -127,8 +127,8 @@ class Decoder(nn.Module):
 
 
 class LevelledResidual(nn.Module):
-    """A residual block whose signal is scaled and shifted by what the noise level says (Perez et al. 2018, "FiLM"):
-    [B, 2·channels, 1, 1], which its layer `film` gives."""
+    """A residual block whose signal is scaled and shifted by what the noise level says (Perez et al. 2018, "FiLM"). Its
+    layer `film` gives both, the modulation [B, 2·channels, 1, 1]."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -138,28 +138,28 @@ class LevelledResidual(nn.Module):
         for zero in (self.second.weight, self.film.weight, self.film.bias):
             nn.init.zeros_(zero)
 
-    def forward(self, x: Tensor, film: Tensor) -> Tensor:
-        scale, shift = film.chunk(2, dim=1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        scale, shift = modulation.chunk(2, dim=1)
         return x + self.second(_act(self.first(_act(x)) * (1 + scale) + shift))
 
 
 class Level(NamedTuple):
-    """What a noise level says to the layers of a denoiser that listen, [B, C, 1, 1] each: scale and shift for each block,
-    a gain for each DCT coefficient, and for each feature that a local gain is made from."""
+    """What a noise level says to a denoiser, [B, C, 1, 1] each: the modulation of each block, a gain for each DCT
+    coefficient, and a scale for each feature that a local gain is made from."""
 
-    films: tuple[Tensor, ...]
+    modulations: tuple[Tensor, ...]
     gain: Tensor
-    places: Tensor | None
+    scale: Tensor | None
 
 
-class Context(NamedTuple):
-    """What a denoiser is shown beside the noisy picture: the moved frame in [-1, 1], the code and the skip, and the
-    features that a local gain is made from."""
+class Shared(NamedTuple):
+    """What a denoiser is shown at every level: the moved frame in [-1, 1], the code and the skip, and the features that a
+    local gain is made from."""
 
     moved: Tensor
     code: Tensor
     skip: Tensor
-    seen: Tensor | None
+    features: Tensor | None
 
 
 class Denoiser(nn.Module):
@@ -202,36 +202,36 @@ class Denoiser(nn.Module):
         """What each of the levels s float [n, B, 1, 1, 1] says. All at once: these layers are so small that one level takes
         about as long as all."""
         phase = s.log().flatten(2) * self.rates
-        told = self.level(torch.cat([phase.sin(), phase.cos()], dim=-1))
-        said = lambda layer: layer(told)[..., None, None].unbind()  # noqa: E731
-        films = zip(*(said(block.film) for block in (*self.coarse, *self.fine)))
-        places = said(self.local_level) if self.local_level else [None] * len(s)
-        return [Level(*each) for each in zip(films, said(self.gain), places)]
+        level = self.level(torch.cat([phase.sin(), phase.cos()], dim=-1))
+        of_each = lambda layer: layer(level)[..., None, None].unbind()  # noqa: E731
+        modulations = zip(*(of_each(block.film) for block in (*self.coarse, *self.fine)))
+        scales = of_each(self.local_level) if self.local_level else [None] * len(s)
+        return [Level(*each) for each in zip(modulations, of_each(self.gain), scales)]
 
-    def context(self, moved: Tensor, code: Tensor, skip: Tensor) -> Context:
+    def shared(self, moved: Tensor, code: Tensor, skip: Tensor) -> Shared:
         """What is the same at every level. moved: [B, 3, H, W] in [0, 1]; code and skip as the encoder gives them."""
-        seen = None
+        features = None
         if self.local_gain:
-            seen = _act(torch.cat([skip, F.interpolate(code, scale_factor=2, mode="bilinear")], dim=1))
-        return Context(moved * 2 - 1, code, skip, seen)
+            features = _act(torch.cat([skip, F.interpolate(code, scale_factor=2, mode="bilinear")], dim=1))
+        return Shared(moved * 2 - 1, code, skip, features)
 
-    def forward(self, y: Tensor, level: Level, context: Context) -> Tensor:
-        """y float [B, 3, H, W] of unit variance; level and context as the two methods give them."""
-        films, blocks = iter(level.films), F.pixel_unshuffle(y, 4)
-        noisy = self.stem(blocks) + context.skip
-        x = self.down(F.pixel_unshuffle(_act(noisy), 2)) + context.code
-        for block, film in zip(self.coarse, films):
-            x = block(x, film)
+    def forward(self, y: Tensor, level: Level, shared: Shared) -> Tensor:
+        """y float [B, 3, H, W] of unit variance; level and shared as the two methods give them."""
+        modulations, blocks = iter(level.modulations), F.pixel_unshuffle(y, 4)
+        noisy = self.stem(blocks) + shared.skip
+        x = self.down(F.pixel_unshuffle(_act(noisy), 2)) + shared.code
+        for block, modulation in zip(self.coarse, modulations):
+            x = block(x, modulation)
         x = F.pixel_shuffle(self.up(_act(x)), 2) + noisy
-        for block, film in zip(self.fine, films):
-            x = block(x, film)
+        for block, modulation in zip(self.fine, modulations):
+            x = block(x, modulation)
         gain = level.gain
         if self.local_gain:
-            gain = gain + self.local_gain(context.seen * (1 + level.places))  # type: ignore[operator]
+            gain = gain + self.local_gain(shared.features * (1 + level.scale))  # type: ignore[operator]
         gains = F.conv2d(F.conv2d(blocks, self.dct) * gain, self.dct.mT)
         guess = F.pixel_shuffle(self.out(_act(x)) + gains, 4)
         if self.refine:
-            guess = guess + self.refine(torch.cat([y, guess, context.moved], dim=1))
+            guess = guess + self.refine(torch.cat([y, guess, shared.moved], dim=1))
         return guess.float()
 
 
@@ -392,10 +392,10 @@ class NextFrame(
 
     def _denoisers(self, code: Tensor, moved: Tensor, skip: Tensor) -> Callable[[Tensor], Sequence[Denoise]]:
         network: Denoiser = self.denoiser  # type: ignore[assignment]
-        context = network.context(moved, code, skip)
+        shared = network.shared(moved, code, skip)
 
         def at(s: Tensor, level: Level) -> Denoise:
-            return lambda y: denoised(y, s, network(scaled(y, s), level, context))
+            return lambda y: denoised(y, s, network(scaled(y, s), level, shared))
 
         return lambda levels: [at(s, level) for s, level in zip(levels, network.levels(levels))]
 

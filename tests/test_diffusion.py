@@ -12,7 +12,7 @@ import roadtrip as rt
 from roadtrip.augment import damage
 from roadtrip.diffusion import SPREAD, Sampler, coloured, denoised, denoising_loss, latents, noisy, sample, scaled
 from roadtrip.film import Film
-from roadtrip.model import Context, Denoiser, Denoising, _dct_of_blocks
+from roadtrip.model import Denoiser, Denoising, Shared, _dct_of_blocks
 from roadtrip.oscillation import return_ratio
 from roadtrip.train import Run, find_device
 
@@ -163,30 +163,30 @@ def test_driving_is_the_rollout_without_an_end():
 
 @pytest.mark.parametrize("local_gain", [False, True])
 @pytest.mark.parametrize("refine", [0, 4])
-def test_levels_told_at_once_are_levels_told_one_by_one(refine, local_gain):
+def test_levels_at_once_say_what_each_says_alone(refine, local_gain):
     torch.manual_seed(0)
     denoiser, batch = Denoiser(8, refine, local_gain), 3
     with torch.no_grad():
         for weights in denoiser.parameters():
             weights += 0.1 * torch.randn(weights.shape)
         y, moved = torch.rand(2, batch, 3, 16, 24)
-        context = denoiser.context(moved, torch.randn(batch, 16, 2, 3), torch.randn(batch, 8, 4, 6))
+        shared = denoiser.shared(moved, torch.randn(batch, 16, 2, 3), torch.randn(batch, 8, 4, 6))
         s = torch.tensor([[0.1, 0.7, 12.0], [3.0, 0.02, 1.0]])[..., None, None, None]
-        together = [denoiser(y, level, context) for level in denoiser.levels(s)]
-        alone = [denoiser(y, *denoiser.levels(one[None]), context) for one in s]
+        together = [denoiser(y, level, shared) for level in denoiser.levels(s)]
+        alone = [denoiser(y, *denoiser.levels(one[None]), shared) for one in s]
         of_one = [
-            denoiser(y[i : i + 1], *denoiser.levels(s[k : k + 1, i : i + 1]), _of(context, i))
+            denoiser(y[i : i + 1], *denoiser.levels(s[k : k + 1, i : i + 1]), _of(shared, i))
             for k in range(2)
             for i in range(batch)
         ]
     for a, b in zip(together, alone):
         assert torch.allclose(a, b, atol=1e-5)
-    assert torch.allclose(torch.cat(together), torch.cat(of_one), atol=1e-5), "each clip hears its own level"
+    assert torch.allclose(torch.cat(together), torch.cat(of_one), atol=1e-5), "each clip has its own level"
     assert not torch.allclose(*together, atol=1e-2)
 
 
-def _of(context: Context, clip: int) -> Context:
-    return Context(*(part if part is None else part[clip : clip + 1] for part in context))
+def _of(shared: Shared, clip: int) -> Shared:
+    return Shared(*(part if part is None else part[clip : clip + 1] for part in shared))
 
 
 def test_the_anchor_is_the_first_frame_and_stays():
