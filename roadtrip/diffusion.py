@@ -51,11 +51,6 @@ class Sampler:
             if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:
                 raise RoadtripError(f"The sampler's {name} is {value!r}; choose a number from {low:g} to {high:g}.")
 
-    def ladder(self) -> list[float]:
-        """s at each evaluation, falling geometrically."""
-        between = max(self.evaluations - 1, 1)
-        return [self.first * (self.last / self.first) ** (i / between) for i in range(self.evaluations)]
-
 
 SPANS: dict[str, tuple[float, float]] = {
     "evaluations": (1, 64),
