@@ -1,5 +1,6 @@
 """The app without a browser: its handlers, its API, and what it says to bad input."""
 
+import asyncio
 import json
 import pickle
 import re
@@ -24,11 +25,13 @@ from roadtrip.diffusion import Sampler
 from roadtrip.export import write
 from roadtrip.model import NextFrame
 from roadtrip.ui import (
+    budget,
     charts,
     compare_tab,
     diagram,
     drive_tab,
     film_section,
+    guard,
     page,
     recipe_section,
     scrub_tab,
@@ -551,6 +554,43 @@ def test_what_is_shipped_is_computed_once(served, monkeypatch):
     assert first == second == compare(Session(), *asked)
     (answer,) = compare_tab.compared.stream(Session(), "v1", "v1", ROAD, 1311, False)
     assert "different" in answer[0]["error"] and answer[1:] == (gr.skip(),) * 6
+
+
+@pytest.mark.parametrize("served", [None, "", "another film", "this film"])
+def test_a_page_says_what_it_is_doing_whether_or_not_it_came_with_the_opening(served, monkeypatch):
+    """Also one that was opened before the opening was made: only the film that it came with is not sent again."""
+    steps = [{"busy": {"what": "v1"}}, {"error": "No room."}, {"key": "this film", "start": 1289}]
+    view = compare_tab.compared._replace(stream=lambda *_: iter([(step, "numbers") for step in steps]))
+    monkeypatch.setattr(compare_tab, "compared", view)
+    for start in (1289, 1301):
+        sent = [*compare_tab.unless_served(served, Session(), "v1", "v2", ROAD, start, False)]
+        there = served == "this film" and start == 1289
+        assert sent == [(step, "numbers") for step in steps[:2]] + [(gr.skip() if there else steps[2], "numbers")]
+
+
+@pytest.mark.parametrize("fault", [KeyError(1), ValueError("x"), TypeError("x"), OSError("x"), RuntimeError("x")])
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_handler_that_fails_is_our_fault_and_never_the_visitors(fault, streams, caplog):
+    def call(text):
+        raise fault
+
+    def stream(text):
+        yield text
+        raise fault
+
+    with guard.Page() as blocks:
+        box = gr.Textbox()
+        box.change(stream if streams else call, box, box)
+
+    async def ask():
+        asked = blocks.fns[0], ["a"]
+        answer = await blocks.process_api(*asked)
+        await blocks.process_api(*asked, iterator=answer["iterator"])
+
+    with pytest.raises(gr.Error) as wrong:
+        asyncio.run(ask())
+    assert wrong.value.message == budget.OUR_FAULT and not wrong.value.print_exception
+    assert f"{type(fault).__name__}: {fault}" in caplog.text
 
 
 def test_kept_answers_stay_within_their_memory(monkeypatch):

@@ -630,10 +630,13 @@ def test_a_page_comes_with_the_opening_unless_its_link_asks_for_another(browser,
     )
     page = browser.new_page()
     page.add_init_script(seen)
-    for _ in range(60):  # made in the first seconds of the server
-        if "post-replay-single the rendered road 1289" in page.request.get(shipped).text():
+    opening = "post-replay-single the rendered road 1289"  # made in the first seconds of the server
+    for _ in range(90):
+        if opening in page.request.get(shipped).text():
             break
         page.wait_for_timeout(1000)
+    else:
+        raise AssertionError("the server has not made its opening")
     for link in ("", "?start=1301", "?start=999999999", "?left=v1&right=v2"):
         page.goto(shipped + link)
         player(page, "rt-compare-player")

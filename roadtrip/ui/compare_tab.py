@@ -270,8 +270,11 @@ def pin_examples(show: gr.HTML, served: gr.Textbox) -> None:
         served.value = show.value["key"]
 
 
-def unless_served(served: str, session: Session, left: str, right: str, film: str, start: float, *rest: Any) -> Any:
+def unless_served(
+    served: str | None, session: Session, left: str, right: str, film: str, start: float, *rest: Any
+) -> Any:
     """What `compared` gives, less the film that the page came with."""
     for shown, *others in compared.stream(session, left, right, film, start, *rest):
-        there = shown.get("key") == served and shown["start"] == start
+        # a page that came before the opening was made has no key, as what says how far the work is has none
+        there = bool(served) and (shown.get("key"), shown.get("start")) == (served, start)
         yield gr.skip() if there else shown, *others

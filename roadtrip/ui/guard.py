@@ -44,6 +44,15 @@ class Page(gr.Blocks):
             check_type(field, value)
         return await super().preprocess_data(block_fn, inputs, state, explicit_call)
 
+    async def call_function(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            return await super().call_function(*arguments, **named)
+        except Exception as error:
+            if isinstance(error, (StopAsyncIteration, RoadtripError, gr.Error)) or no_room(error):
+                raise
+            logging.getLogger("roadtrip").error("a handler failed", exc_info=True)
+            raise ui_error(OUR_FAULT) from None
+
     async def process_api(self, *arguments: Any, **named: Any) -> Any:
         try:
             return await super().process_api(*arguments, **named)
