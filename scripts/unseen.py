@@ -3,8 +3,10 @@ does it stay in the drive that it was shown?
 
     python -m scripts.unseen --train A:8 B:3 --unseen C:5 D:1 --out runs/unseen
 
-Each frame of a rollout is compared with the stills of the drive that it began on and with all training stills, those of
-held-out stretches too; "own" is the share of frames whose nearest still is of its own drive. A line of JSON a drive.
+Each frame of a rollout is compared with the stills of the drive that it began on and with those of all other training
+drives, held-out stretches too; "own" is the share of frames whose nearest still is of its own drive. A line of JSON a
+drive. A drive of --train may be among --unseen, too: its rollouts begin on its held-out stretch, and tell what is lost
+already where a drive is known.
 """
 
 import argparse
@@ -38,12 +40,13 @@ def rows(
     model: rt.NextFrame, known: dict[str, Film], unseen: dict[str, Film], horizon: int
 ) -> Iterator[dict[str, Any]]:
     """What the rollouts from each unseen drive are like."""
-    trained = torch.cat([pool(film.frames) for film in known.values()])
     for name, film in unseen.items():
-        clips = film.clips(evenly_spaced(film.starts(2, "all", 0.0), N_STARTS), 2)
+        others = torch.cat([pool(other.frames) for drive, other in known.items() if drive != name])
+        starts = film.starts(2, "held_out") if name in known else film.starts(2, "all", 0.0)
+        clips = film.clips(evenly_spaced(starts, N_STARTS), 2)
         frames = rt.rollout(model, clips[:, 0], clips[:, 1], horizon)
         stills = pool(film.frames)
-        own = torch.stack([nearest(pool(y), stills)[0] < nearest(pool(y), trained)[0] for y in frames]).float()
+        own = torch.stack([nearest(pool(y), stills)[0] < nearest(pool(y), others)[0] for y in frames]).float()
         real = film_windows(film, WINDOW)
         windows = [oscillation(w, real) for y in frames for w in y.split(WINDOW) if len(w) == WINDOW]
         verdicts = [w.verdict for w in windows]
