@@ -568,10 +568,11 @@ def test_a_drive_goes_on_live_pauses_and_goes_on(page, served):
     page.locator("#rt-go-live").click()  # one click from the opening
     live = page.get_by_test_id("live")
     frame = lambda: int(live.get_attribute("data-frame"))  # noqa: E731
+    page.wait_for_function("+document.querySelector('[data-testid=live]').dataset.frame >= 1")
+    picture = "document.querySelector('[data-testid=live] canvas').toDataURL()"
+    before = page.evaluate(picture)  # on a slow machine the 40th may stand for a while, paused or not
     page.wait_for_function("+document.querySelector('[data-testid=live]').dataset.frame >= 40")
     assert "the last 32" in live.inner_text()
-    picture = "document.querySelector('[data-testid=live] canvas').toDataURL()"
-    before = page.evaluate(picture)
     page.locator("#rt-live-pause").click()
     page.wait_for_function("""() => new Promise(done => {
         const box = document.querySelector('[data-testid=live]'), seen = box.dataset.frame;
